@@ -1,0 +1,165 @@
+// Package api holds the contracts between the programs: what an agent and a
+// server say to each other on the bus, and what the gate finds on the disk it
+// shares with the agent. Agent and server never import each other; they meet
+// here.
+//
+// Messages are JSON with a version number in each envelope. Readers ignore
+// fields they do not know and refuse versions they do not know.
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Version of the messages of this package.
+const Version = 1
+
+// Subjects on the bus. An agent may publish below AgentSubject(id) and receive
+// below CommandSubject(id) and its own inbox, nothing else; never on the
+// JetStream API.
+//
+//	bw.agent.<id>.records   agent → server, stored in the stream, Record batches
+//	bw.agent.<id>.status    agent → server, HostStatus, newest wins
+//	bw.agent.<id>.policy    agent asks (request/reply) for its PolicyBundle
+//	bw.agent.<id>.intel     agent asks for the intelligence bundle's version and chunks
+//	bw.cmd.<id>.ack         server → agent, Ack: committed up to Sequence
+//	bw.cmd.<id>.policy      server → agent: a newer bundle exists
+const (
+	SubjectAgents   = "bw.agent."
+	SubjectCommands = "bw.cmd."
+)
+
+// AgentSubject is the subject of one agent's messages of one kind.
+func AgentSubject(agent, kind string) string { return SubjectAgents + agent + "." + kind }
+
+// CommandSubject is the subject of one kind of message to one agent.
+func CommandSubject(agent, kind string) string { return SubjectCommands + agent + "." + kind }
+
+// RecordKind says what a Record carries.
+type RecordKind string
+
+// The kinds of records.
+const (
+	RecordIncident RecordKind = "incident"
+	RecordEvent    RecordKind = "event"
+	RecordReport   RecordKind = "report" // an image scan: report.Report
+)
+
+// Record is one thing an agent saw. Sequence numbers are the spool's: they
+// rise by one per agent, survive restarts and are never given twice.
+type Record struct {
+	Sequence uint64          `json:"seq"`
+	Kind     RecordKind      `json:"kind"`
+	Key      string          `json:"key"` // the store keeps one row per key
+	Time     time.Time       `json:"time"`
+	Body     json.RawMessage `json:"body"`
+}
+
+// Batch is what an agent publishes on "records".
+type Batch struct {
+	Version int      `json:"v"`
+	Agent   string   `json:"agent"`
+	Epoch   string   `json:"epoch"` // of the spool: changes when its disk was lost
+	Records []Record `json:"records"`
+}
+
+// Ack tells an agent that everything up to Sequence is committed in the store.
+type Ack struct {
+	Version  int    `json:"v"`
+	Epoch    string `json:"epoch"`
+	Sequence uint64 `json:"seq"`
+}
+
+// Status is what an agent publishes on "status".
+type Status struct {
+	Version int              `json:"v"`
+	Status  event.HostStatus `json:"status"`
+}
+
+// PolicyFile is one policy document as its author wrote it.
+type PolicyFile struct {
+	Name    string `json:"name"` // metadata.name
+	Version int    `json:"version"`
+	Source  string `json:"source"` // YAML
+}
+
+// PolicyBundle is the set of policies for one agent. Target, Generation and
+// Expires keep it from being replayed or sent elsewhere. Agents keep the last
+// good one on disk and go on with it without a server, also past Expires,
+// saying so: expiry bounds acceptance, not force.
+type PolicyBundle struct {
+	Version    int          `json:"v"`
+	Target     string       `json:"target"` // the agent's id
+	Generation uint64       `json:"generation"`
+	Issued     time.Time    `json:"issued"`
+	Expires    time.Time    `json:"expires"`
+	Stage      string       `json:"stage,omitempty"` // of the host
+	Policies   []PolicyFile `json:"policies"`
+}
+
+// Signed is a bundle in its exact bytes with an Ed25519 signature over
+// SignatureContext + Payload.
+type Signed struct {
+	Payload   []byte `json:"payload"`
+	KeyID     string `json:"keyId"` // hex of the first 8 bytes of SHA-256 of the public key
+	Signature []byte `json:"signature"`
+}
+
+// PolicySignatureContext separates policy signatures from all others.
+const PolicySignatureContext = "breakwater policy bundle v1\n"
+
+// EnrolRequest is what an agent posts to /api/v1/agents/enrol over TLS against
+// a pinned server certificate.
+type EnrolRequest struct {
+	Token string `json:"token"`
+	Host  string `json:"host"`
+	NKey  string `json:"nkey"` // the agent's public user nkey
+}
+
+// EnrolResponse tells a new agent who it is and whom to trust.
+type EnrolResponse struct {
+	Agent     string `json:"agent"`
+	BusURL    string `json:"busUrl"`
+	BusCA     []byte `json:"busCa"`     // PEM
+	PolicyKey []byte `json:"policyKey"` // Ed25519 public key
+}
+
+// Layout of the agent's data folder that the gate reads. The gate needs no
+// living agent for anything that lies here.
+const (
+	// FilePolicy holds the Signed bundle in force.
+	FilePolicy = "policy/current.json"
+	// FilePolicyKey holds the Ed25519 public key, 32 bytes, hex.
+	FilePolicyKey = "policy/key"
+	// DirReports holds one report.Report per image: <config digest hex>.json.
+	DirReports = "images"
+	// SocketAgent is the agent's unix socket for the gate: HTTP, JSON.
+	//   POST /v1/scan   ScanRequest → report.Report   (scan now)
+	//   POST /v1/note   event.Event                   (record a gate event)
+	//   POST /v1/start  StartNote                     (before a start is allowed)
+	//   POST /v1/build  BuildNote                     (a build begins or ends)
+	SocketAgent = "agent.sock"
+)
+
+// ScanRequest asks the agent for a scan now.
+type ScanRequest struct {
+	Engine string `json:"engine"` // socket path
+	Digest string `json:"digest"` // config digest
+	Name   string `json:"name"`
+}
+
+// StartNote tells the agent which container is about to start, so that its
+// policy is in the kernel before its cgroup exists.
+type StartNote struct {
+	Container event.Container `json:"container"`
+}
+
+// BuildNote tells the agent that an image build begins (Delta 1) or ended (-1):
+// containers that appear meanwhile without a start note are build containers.
+type BuildNote struct {
+	Engine string `json:"engine"`
+	Delta  int    `json:"delta"`
+}

@@ -1,0 +1,172 @@
+// Package event is the vocabulary of Breakwater: the plain values that every
+// other room exchanges. It imports the standard library only and has no
+// behaviour beyond naming, ordering and validating its own values, so that the
+// sensor, the policy language, the store and the console mean the same thing by
+// the same word.
+//
+// All values are JSON-encodable; field names are part of the documented schema
+// (see SchemaVersion). None of the types is safe for concurrent modification.
+package event
+
+import "time"
+
+// SchemaVersion is the version of the JSON form of the values of this package.
+// It changes when a field is removed or changes meaning, not when one is added.
+const SchemaVersion = 1
+
+// Kind says what an Event reports. Detection rules are indexed by it.
+type Kind string
+
+// The kinds of events that the sensor and the agent produce.
+const (
+	KindFork      Kind = "fork"      // a container process was created
+	KindExec      Kind = "exec"      // a process replaced its program, or was refused to
+	KindExit      Kind = "exit"      // a process (thread group) ended
+	KindFileOpen  Kind = "file_open" // a watched file was opened
+	KindConnect   Kind = "connect"   // an outbound connection or datagram was attempted
+	KindFlow      Kind = "flow"      // the first bytes that a process sent on a connection
+	KindSocket    Kind = "socket"    // a raw or packet socket was created
+	KindContainer Kind = "container" // a container appeared or went away
+	KindImage     Kind = "image"     // an image verdict changed
+	KindGate      Kind = "gate"      // the gate judged a request to an engine
+	KindAgent     Kind = "agent"     // the agent speaks of itself: started, lost events, cannot enforce
+)
+
+// Event is one thing that happened. Exactly one of the detail pointers is set,
+// the one that belongs to Kind.
+type Event struct {
+	// Key identifies the event across restarts and re-deliveries: two events
+	// with one key are one event.
+	Key  string    `json:"key"`
+	Kind Kind      `json:"kind"`
+	Time time.Time `json:"time"`
+	Host string    `json:"host,omitempty"`
+
+	Container *Container `json:"container,omitempty"`
+	Process   *Process   `json:"process,omitempty"`
+
+	Exec    *Exec    `json:"exec,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"`
+	File    *File    `json:"file,omitempty"`
+	Network *Network `json:"network,omitempty"`
+	Gate    *Gate    `json:"gate,omitempty"`
+	Notice  *Notice  `json:"notice,omitempty"`
+
+	// Decision is what was decided about the act and what came of it.
+	// Nil means: nothing was judged.
+	Decision *Decision `json:"decision,omitempty"`
+}
+
+// Container names one container and what it was made of.
+type Container struct {
+	ID       string            `json:"id"` // the engine's full id
+	Name     string            `json:"name,omitempty"`
+	Engine   string            `json:"engine,omitempty"` // docker, containerd, podman, cri-o
+	Image    Image             `json:"image"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Workload string            `json:"workload,omitempty"` // what an orchestrator or Compose file calls it
+	CgroupID uint64            `json:"cgroupId,omitempty"`
+	Started  time.Time         `json:"started,omitzero"`
+	// Build marks a container that an engine made to carry out a step of an
+	// image build; such containers have a scope of their own.
+	Build bool `json:"build,omitempty"`
+	// Privileged, HostPID and Capabilities say what the container could use
+	// to undo enforcement; they come from the engine's inspection.
+	Privileged   bool     `json:"privileged,omitempty"`
+	HostPID      bool     `json:"hostPid,omitempty"`
+	Capabilities []string `json:"capabilities,omitempty"` // added ones, without CAP_
+}
+
+// Image is content: the config digest with its platform. References are
+// aliases that point at it today.
+type Image struct {
+	Digest     string   `json:"digest,omitempty"`     // config digest, "sha256:" + 64 hex
+	Platform   string   `json:"platform,omitempty"`   // os/arch[/variant]
+	References []string `json:"references,omitempty"` // names and repository digests
+}
+
+// Name is the image's first reference, or its digest when it has none.
+func (i Image) Name() string {
+	if len(i.References) > 0 {
+		return i.References[0]
+	}
+	return i.Digest
+}
+
+// Process is one process as the kernel knew it at the event.
+type Process struct {
+	// ID is unique on the host across pid reuse: "<pid>-<start>", start being
+	// the thread group leader's start in nanoseconds since boot.
+	ID       string    `json:"id"`
+	ParentID string    `json:"parentId,omitempty"`
+	PID      int       `json:"pid"` // in the host's pid namespace
+	PPID     int       `json:"ppid,omitempty"`
+	UID      uint32    `json:"uid"`
+	GID      uint32    `json:"gid"`
+	Comm     string    `json:"comm,omitempty"`
+	Path     string    `json:"path,omitempty"` // the executable's, in the container's mount namespace
+	Args     []string  `json:"args,omitempty"` // read from user memory: evidence, never a decision's ground
+	Started  time.Time `json:"started,omitzero"`
+}
+
+// Exec is the program that a process is about to become.
+type Exec struct {
+	Path string `json:"path"` // the executed file, by its dentry
+	// Script is the file named to execve when that was a script: Path then is
+	// its interpreter.
+	Script string `json:"script,omitempty"`
+	Inode  uint64 `json:"inode,omitempty"`
+	Device uint64 `json:"device,omitempty"`
+	// Upper: the file lies in the container's writable overlay layer.
+	Upper bool `json:"upper,omitempty"`
+	// Modified: the file's inode changed after the container started.
+	Modified bool `json:"modified,omitempty"`
+	// Fileless: the file has no name in any directory (memfd, unlinked).
+	Fileless bool `json:"fileless,omitempty"`
+	// StdinSocket, StdoutSocket: descriptor 0 or 1 is a network socket.
+	StdinSocket  bool `json:"stdinSocket,omitempty"`
+	StdoutSocket bool `json:"stdoutSocket,omitempty"`
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int `json:"code"`
+	Signal int `json:"signal,omitempty"`
+}
+
+// File is a file that was opened.
+type File struct {
+	Path  string `json:"path"` // by its dentry, in the container's mount namespace
+	Write bool   `json:"write,omitempty"`
+	Inode uint64 `json:"inode,omitempty"`
+	// Filesystem is the kernel's name of the file system for those that matter
+	// to detections: cgroup, cgroup2, proc, sysfs, overlay, tmpfs; else empty.
+	Filesystem string `json:"filesystem,omitempty"`
+}
+
+// Network is one end of a conversation.
+type Network struct {
+	Family    string `json:"family"`              // inet, inet6, unix, packet
+	Transport string `json:"transport,omitempty"` // tcp, udp, raw
+	Address   string `json:"address,omitempty"`   // the peer's
+	Port      int    `json:"port,omitempty"`      // the peer's
+	Path      string `json:"path,omitempty"`      // unix sockets
+	// Head is the beginning of what was sent (KindFlow), at most 160 bytes,
+	// invalid UTF-8 replaced.
+	Head string `json:"head,omitempty"`
+}
+
+// Gate is a judged request to an engine.
+type Gate struct {
+	Engine  string  `json:"engine"`
+	Action  string  `json:"action"` // create, start, exec, update, build, …
+	User    string  `json:"user,omitempty"`
+	Verdict Verdict `json:"verdict"`
+}
+
+// Notice is something the agent says about itself or its host.
+type Notice struct {
+	Code    string `json:"code"` // started, stopped, lost, cannot_enforce, clock_back, …
+	Message string `json:"message"`
+	Count   uint64 `json:"count,omitempty"`
+}

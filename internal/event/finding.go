@@ -1,0 +1,86 @@
+package event
+
+import (
+	"strings"
+	"time"
+)
+
+// Severity of a finding, a detection or an incident, from none to critical.
+type Severity string
+
+// The severities.
+const (
+	SeverityUnknown    Severity = "unknown"
+	SeverityNegligible Severity = "negligible"
+	SeverityLow        Severity = "low"
+	SeverityMedium     Severity = "medium"
+	SeverityHigh       Severity = "high"
+	SeverityCritical   Severity = "critical"
+)
+
+var severities = [...]Severity{SeverityUnknown, SeverityNegligible, SeverityLow, SeverityMedium, SeverityHigh, SeverityCritical}
+
+// Rank orders severities; a word that is none ranks below all (-1).
+func (s Severity) Rank() int {
+	for i, x := range severities {
+		if x == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// ParseSeverity reads a severity in any case; ok is false for other words.
+func ParseSeverity(s string) (sev Severity, ok bool) {
+	sev = Severity(strings.ToLower(strings.TrimSpace(s)))
+	return sev, sev.Rank() >= 0
+}
+
+// Package is one installed piece of software.
+type Package struct {
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Ecosystem string `json:"ecosystem"` // OSV's name: Debian:12, npm, Go, …
+	PURL      string `json:"purl"`
+	// Source is the source package that advisories name, when it differs.
+	Source        string   `json:"source,omitempty"`
+	SourceVersion string   `json:"sourceVersion,omitempty"`
+	Arch          string   `json:"arch,omitempty"`
+	Path          string   `json:"path"`           // the evidence, without a leading slash
+	Layer         string   `json:"layer"`          // diff id of the layer that brought it
+	LayerIndex    int      `json:"layerIndex"`     // from 0, the base
+	Step          string   `json:"step,omitempty"` // the build step of that layer
+	Licenses      []string `json:"licenses,omitempty"`
+}
+
+// FixState says what the publisher of an advisory did about it.
+type FixState string
+
+// The fix states; policy decides about each, no flag hides them.
+const (
+	FixFixed         FixState = "fixed"
+	FixAffected      FixState = "affected" // no fix yet
+	FixWontFix       FixState = "will not fix"
+	FixDeferred      FixState = "deferred"
+	FixInvestigating FixState = "under investigation"
+	FixEndOfLife     FixState = "end of life"
+)
+
+// Finding is one vulnerability in one package.
+type Finding struct {
+	ID       string   `json:"id"`                // the preferred one: CVE when there is one
+	Aliases  []string `json:"aliases,omitempty"` // all other ids
+	Title    string   `json:"title,omitempty"`
+	Severity Severity `json:"severity"`
+	// SeveritySource names who said so: debian, osv, cvss-v3, …
+	SeveritySource string    `json:"severitySource,omitempty"`
+	CVSS           string    `json:"cvss,omitempty"` // vector as published
+	Package        Package   `json:"package"`
+	State          FixState  `json:"state"`
+	FixedVersion   string    `json:"fixedVersion,omitempty"`
+	KnownExploited bool      `json:"knownExploited,omitempty"`
+	EPSS           float64   `json:"epss,omitempty"` // probability, 0..1; 0 when unknown
+	Published      time.Time `json:"published,omitzero"`
+	Source         string    `json:"source"` // the data source: osv, debian
+	URL            string    `json:"url,omitempty"`
+}

@@ -1,0 +1,85 @@
+package event
+
+import "time"
+
+// Strength is how much a host can do about a control.
+type Strength string
+
+// The strengths, from the strongest.
+const (
+	StrengthPrevent     Strength = "prevent"
+	StrengthPreventLive Strength = "prevent while the agent lives"
+	StrengthKill        Strength = "kill"
+	StrengthDetect      Strength = "detect"
+	StrengthNone        Strength = "none"
+)
+
+// Capability is one line of the doctor's table: what this host can do about
+// one control, found by the effect of a canary act, never by configuration.
+type Capability struct {
+	Control   Control  `json:"control"`
+	Title     string   `json:"title"` // for people: "programs outside policy"
+	Strength  Strength `json:"strength"`
+	Mechanism string   `json:"mechanism,omitempty"`
+	Why       string   `json:"why"`           // the evidence, or what is missing
+	Fix       string   `json:"fix,omitempty"` // how the host could get a stronger one
+	// Inconclusive: the probe itself could not be carried out. Never cached.
+	Inconclusive bool `json:"inconclusive,omitempty"`
+}
+
+// Doctor is what a host can do, at a time.
+type Doctor struct {
+	Schema       int          `json:"schema"`
+	Time         time.Time    `json:"time"`
+	Host         string       `json:"host"`
+	Kernel       string       `json:"kernel"`
+	Tier         int          `json:"tier"`      // 1: BPF LSM acts; 2: it does not; 0: no BPF
+	Hierarchy    string       `json:"hierarchy"` // v1, v2, hybrid
+	Engines      []Engine     `json:"engines,omitempty"`
+	Capabilities []Capability `json:"capabilities"`
+	Notes        []string     `json:"notes,omitempty"`
+}
+
+// Engine is a container engine found on a host.
+type Engine struct {
+	Name    string `json:"name"` // docker, containerd, podman, cri-o
+	Version string `json:"version,omitempty"`
+	Socket  string `json:"socket"`
+	Gate    string `json:"gate,omitempty"` // installed, absent, unreachable
+	Error   string `json:"error,omitempty"`
+}
+
+// Guarded is one container on a host and the policy that the kernel holds for it.
+type Guarded struct {
+	Container Container `json:"container"`
+	// Generation of the policy bundle in the kernel for this container; 0 is
+	// the pinned default.
+	Generation uint64   `json:"generation"`
+	Policies   []string `json:"policies,omitempty"`
+	Mode       string   `json:"mode,omitempty"` // enforce, audit, not covered
+	Why        string   `json:"why,omitempty"`  // why it is not covered, or weaker than wanted
+	Verdict    *Verdict `json:"verdict,omitempty"`
+}
+
+// HostStatus is what an agent reports about its host on each heartbeat.
+type HostStatus struct {
+	Agent      string    `json:"agent"`
+	Host       string    `json:"host"`
+	Version    string    `json:"version"`
+	Time       time.Time `json:"time"`
+	Started    time.Time `json:"started"`
+	Generation uint64    `json:"generation"` // of the policy bundle in force
+	Doctor     Doctor    `json:"doctor"`
+	Containers []Guarded `json:"containers"`
+	// Emitted = Stored + Dropped, per kind, since the agent's first start.
+	Accounts []Account `json:"accounts,omitempty"`
+	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each
+}
+
+// Account counts events of one kind from the kernel's ring to the store.
+type Account struct {
+	Kind    Kind   `json:"kind"`
+	Emitted uint64 `json:"emitted"`
+	Stored  uint64 `json:"stored"`
+	Dropped uint64 `json:"dropped"`
+}

@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"net/netip"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Run is the merged run section of all policies that apply to one container,
+// in the typed form that the kernel can enforce. Merging follows the language:
+// a deny beats an allow, allow-lists intersect, the strictest effect wins, and
+// an exception lifts only the policy that it stands in.
+//
+// The zero Run allows everything and enforces nothing.
+type Run struct {
+	// Policies that took part, sorted; Generation of the set they came from.
+	Policies   []string
+	Generation uint64
+	// Audit: no applying policy enforces here. Verdicts are recorded only.
+	Audit bool
+
+	Drift    Switch // programs written or modified after the container started
+	Fileless Switch // programs without a name in a directory
+	Exec     Exec
+	Network  Network
+
+	// Detections by id; a detection that is absent is enabled with its default
+	// effect. Always-on ones can only be lifted by a waiver.
+	Detections map[string]DetectionSetting
+	Waivers    []Waiver
+}
+
+// Switch is a control without a list.
+type Switch struct {
+	On     bool
+	Effect event.Effect // block or kill; alert records only
+	Policy string       // whose effect it is
+	Source string       // file:line
+	Audit  bool
+}
+
+// Exec says which programs may run. Paths are absolute, in the container's
+// mount namespace; a pattern may end in "/*" (that folder) or "/**" (that tree).
+type Exec struct {
+	Effect event.Effect
+	Audit  bool
+	// Restrict: only Allow may run. With Restrict false, Allow is empty.
+	Restrict bool
+	Allow    []PathRule
+	Deny     []PathRule // beats Allow
+}
+
+// PathRule is one path pattern with the policy that brought it.
+type PathRule struct {
+	Pattern string
+	Policy  string
+	Source  string // file:line
+}
+
+// Network says which peers a container may talk to.
+type Network struct {
+	Effect event.Effect
+	Audit  bool
+	// Restrict: only Egress may be reached. Loopback inside the container's own
+	// network namespace is always allowed.
+	Restrict bool
+	Egress   []PeerRule
+	Deny     []PeerRule // beats Egress; the metadata service stands here
+}
+
+// PeerRule is a set of peers: every port when Ports is empty.
+type PeerRule struct {
+	Prefix netip.Prefix // IPv4 or IPv6, masked, never 4in6
+	Ports  []PortRange
+	Policy string
+	Source string
+}
+
+// PortRange is inclusive.
+type PortRange struct{ First, Last uint16 }
+
+// DetectionSetting is what policy says about one detection.
+type DetectionSetting struct {
+	Disabled bool
+	Effect   event.Effect // "" = the rule's own default
+	Policy   string
+}
+
+// Waiver switches one always-on detection off, by name, with reason and end.
+type Waiver struct {
+	Detection string
+	Reason    string
+	Policy    string
+	Expires   string // RFC 3339 date; already checked not to be past
+}

@@ -1,0 +1,63 @@
+// Package report holds the one model of a scan's result and renders it as a
+// table, JSON or SARIF. Every renderer reads the same model, so no format can
+// know more, or other things, than the next.
+package report
+
+import (
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+)
+
+// SchemaVersion is the version of the JSON form.
+const SchemaVersion = 1
+
+// Report is what one scan of one image found.
+type Report struct {
+	Schema   int                `json:"schema"`
+	Tool     string             `json:"tool"` // "breakwater <version>"
+	Time     time.Time          `json:"time"`
+	Target   string             `json:"target"` // as the user named it
+	Image    event.Image        `json:"image"`
+	Config   policy.ImageConfig `json:"config"`
+	Distro   Distro             `json:"distro"`
+	Layers   []Layer            `json:"layers"`
+	Packages []event.Package    `json:"packages"`
+	Findings []event.Finding    `json:"findings"`
+	// Intelligence that the findings came from; nil when there was none.
+	Intelligence *Intelligence `json:"intelligence,omitempty"`
+	// Gaps says what could not be read or judged, one sentence each.
+	Gaps    []string       `json:"gaps,omitempty"`
+	Verdict *event.Verdict `json:"verdict,omitempty"` // nil when no policy was asked
+}
+
+// Distro is the distribution an image is made of.
+type Distro struct {
+	ID       string `json:"id,omitempty"`      // debian
+	Version  string `json:"version,omitempty"` // 12
+	Codename string `json:"codename,omitempty"`
+	Name     string `json:"name,omitempty"` // for people
+}
+
+// Layer is one layer, the base first.
+type Layer struct {
+	DiffID string `json:"diffId"`
+	Step   string `json:"step,omitempty"` // the build step, from the image's history
+	Size   int64  `json:"size"`           // bytes, uncompressed, as read
+	Files  int    `json:"files"`
+}
+
+// Intelligence names the bundle that findings were matched with.
+type Intelligence struct {
+	Version string    `json:"version"`
+	Built   time.Time `json:"built"`
+	// Ecosystems maps each one to its number of advisories and their age.
+	Ecosystems map[string]Freshness `json:"ecosystems"`
+}
+
+// Freshness is how much is known of one ecosystem, and since when.
+type Freshness struct {
+	Advisories int       `json:"advisories"`
+	Updated    time.Time `json:"updated"`
+}
