@@ -1,0 +1,222 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Docker is one Docker engine. Safe for concurrent use.
+type Docker struct {
+	socket string
+	client *client.Client
+}
+
+// NewDocker makes a client of the engine at a unix socket path. It does not
+// connect yet.
+func NewDocker(socket string) (*Docker, error) {
+	c, err := client.New(client.WithHost("unix://" + socket))
+	if err != nil {
+		return nil, fmt.Errorf("docker engine at %s: %w", socket, err)
+	}
+	return &Docker{socket: socket, client: c}, nil
+}
+
+// Socket is the path given to NewDocker.
+func (d *Docker) Socket() string { return d.socket }
+
+// Close ends idle connections.
+func (d *Docker) Close() error { return d.client.Close() }
+
+// Version asks the engine for its version.
+func (d *Docker) Version(ctx context.Context) (string, error) {
+	v, err := d.client.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return "", d.wrap("version", err)
+	}
+	return v.Version, nil
+}
+
+// Inspect describes one container. The error wraps ErrUnknown when the engine
+// does not have it.
+func (d *Docker) Inspect(ctx context.Context, id string) (Found, error) {
+	r, err := d.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			return Found{}, fmt.Errorf("container %s: %w (docker at %s)", id, ErrUnknown, d.socket)
+		}
+		return Found{}, d.wrap("inspect container "+id, err)
+	}
+	found := fromInspect(r.Container)
+	found.Inspection = r.Raw
+	found.Container.Image.References = d.references(ctx, r.Container)
+	return found, nil
+}
+
+// Running lists the ids of all running (or paused) containers.
+func (d *Docker) Running(ctx context.Context) ([]string, error) {
+	r, err := d.client.ContainerList(ctx, client.ContainerListOptions{})
+	if err != nil {
+		return nil, d.wrap("list containers", err)
+	}
+	ids := make([]string, len(r.Items))
+	for i, c := range r.Items {
+		ids[i] = c.ID
+	}
+	return ids, nil
+}
+
+// Watch calls fn for each change, in the engine's order, on the caller's
+// goroutine, until the connection ends or ctx does. ready is called once the
+// stream is open, so that nothing between a list made in ready and the stream
+// is missed.
+func (d *Docker) Watch(ctx context.Context, ready func(), fn func(Change)) error {
+	// Since=now makes the engine replay nothing and buffer from this moment.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream := d.client.Events(ctx, client.EventsListOptions{
+		Since:   fmt.Sprint(time.Now().Unix()),
+		Filters: client.Filters{}.Add("type", "container"),
+	})
+	ready()
+	for {
+		select {
+		case m := <-stream.Messages:
+			if c, ok := toChange(m); ok {
+				fn(c)
+			}
+		case err := <-stream.Err:
+			return d.wrap("event stream", err)
+		}
+	}
+}
+
+// Kill sends SIGKILL to a container's first process; Stop ends it with the
+// image's stop signal first; Pause freezes it.
+func (d *Docker) Kill(ctx context.Context, id string) error {
+	_, err := d.client.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
+	return d.wrap("kill container "+id, err)
+}
+
+// Stop ends a container: its stop signal, then SIGKILL after a second. An
+// incident's container gets no long farewell.
+func (d *Docker) Stop(ctx context.Context, id string) error {
+	second := 1
+	_, err := d.client.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &second})
+	return d.wrap("stop container "+id, err)
+}
+
+// Pause freezes every process of a container.
+func (d *Docker) Pause(ctx context.Context, id string) error {
+	_, err := d.client.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+	return d.wrap("pause container "+id, err)
+}
+
+func (d *Docker) wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("docker at %s: %s: %w", d.socket, what, err)
+}
+
+// references are the names that point at the container's image now, the one
+// it was started by first.
+func (d *Docker) references(ctx context.Context, c container.InspectResponse) []string {
+	var refs []string
+	if c.Config != nil && c.Config.Image != "" && !strings.HasPrefix(c.Config.Image, "sha256:") {
+		refs = append(refs, c.Config.Image)
+	}
+	img, err := d.client.ImageInspect(ctx, c.Image)
+	if err != nil {
+		return refs // the image may be gone while its container lives
+	}
+	for _, r := range append(img.RepoTags, img.RepoDigests...) {
+		if !slices.Contains(refs, r) {
+			refs = append(refs, r)
+		}
+	}
+	return refs
+}
+
+func fromInspect(c container.InspectResponse) Found {
+	found := Found{Container: event.Container{
+		ID:     c.ID,
+		Name:   strings.TrimPrefix(c.Name, "/"),
+		Engine: "docker",
+		Image:  event.Image{Digest: c.Image, Platform: c.Platform},
+	}}
+	found.Created, _ = time.Parse(time.RFC3339Nano, c.Created)
+	if c.State != nil {
+		found.PID = c.State.Pid
+		found.Container.Started, _ = time.Parse(time.RFC3339Nano, c.State.StartedAt)
+	}
+	if c.Config != nil {
+		found.Container.Labels = c.Config.Labels
+		found.Container.Workload = workloadName(c.Config.Labels)
+	}
+	if h := c.HostConfig; h != nil {
+		found.Container.Privileged = h.Privileged
+		found.Container.HostPID = h.PidMode.IsHost()
+		found.Container.Capabilities = capabilities(h.CapAdd)
+		found.Container.Build = isBuildStep(c)
+	}
+	return found
+}
+
+// isBuildStep recognises the containers of the engine's classic builder: it
+// alone makes containers without logs (moby, builder/dockerfile: the default
+// log configuration of build steps is "none") that no restart policy or name
+// option belongs to. A person can ask for --log-driver none too, so callers
+// must let the gate's knowledge overrule this.
+func isBuildStep(c container.InspectResponse) bool {
+	return c.HostConfig.LogConfig.Type == "none" &&
+		c.HostConfig.RestartPolicy.Name == "" && !c.HostConfig.AutoRemove
+}
+
+// workloadName prefers what an orchestrator says over nothing.
+func workloadName(labels map[string]string) string {
+	compose := labels["com.docker.compose.project"]
+	for _, key := range []string{"io.kubernetes.pod.name", "com.docker.swarm.service.name", "com.docker.compose.service"} {
+		if v := labels[key]; v != "" {
+			if key == "com.docker.compose.service" && compose != "" {
+				return compose + "/" + v
+			}
+			return v
+		}
+	}
+	return ""
+}
+
+func capabilities(added []string) []string {
+	out := make([]string, 0, len(added))
+	for _, c := range added {
+		out = append(out, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
+	}
+	return out
+}
+
+func toChange(m events.Message) (Change, bool) {
+	c := Change{ID: m.Actor.ID, Time: time.Unix(0, m.TimeNano)}
+	switch m.Action {
+	case events.ActionCreate:
+		c.Phase = PhaseCreated
+	case events.ActionStart:
+		c.Phase = PhaseStarted
+	case events.ActionDie:
+		c.Phase = PhaseStopped
+	case events.ActionDestroy:
+		c.Phase = PhaseRemoved
+	default:
+		return Change{}, false
+	}
+	return c, true
+}
