@@ -1,0 +1,86 @@
+#!/bin/sh
+# need.sh GROUP…: installs the Debian or Ubuntu packages that a group of tasks
+# needs and that are missing, saying what and why. Groups: run test kernel
+# generate. Does nothing when nothing is missing.
+set -eu
+
+say() { printf '%s\n' "$*" >&2; }
+
+# command or file that proves it | package | reason
+list() {
+  case "$1" in
+  run) cat <<'L'
+dockerd|docker.io|a container engine to guard
+L
+    ;;
+  test) cat <<'L'
+dockerd|docker.io|tests run against a real engine
+/bin/busybox|busybox-static|the root of the test images
+rsyslogd|rsyslog|a real syslog receiver
+/usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|syslog over TLS
+chromium|chromium|a real browser for the console's tests
+ip|iproute2|network namespaces for tests
+nc|netcat-openbsd|listeners that attacks try to reach
+gcc|gcc|the race detector
+/usr/include/stdlib.h|libc6-dev|the race detector
+openssl|openssl|certificates of test receivers
+shellcheck|shellcheck|checks the scripts
+L
+    ;;
+  kernel) cat <<'L'
+/bin/busybox|busybox-static|the root of guest kernels
+dpkg-deb|dpkg|unpacks kernel packages
+zstd|zstd|unpacks kernel images
+lz4|lz4|unpacks kernel images
+cpio|cpio|builds the guests' initial file systems
+L
+    ;;
+  generate) cat <<'L'
+clang-19|clang-19|compiles the eBPF programs
+llvm-strip-19|llvm-19|strips the eBPF objects
+/usr/include/bpf/bpf_helpers.h|libbpf-dev|declarations of the kernel's eBPF helpers
+L
+    ;;
+  *) say "need.sh: no group named $1 (run, test, kernel, generate)"; exit 2 ;;
+  esac
+}
+
+present() {
+  case "$1" in
+  /*) [ -e "$1" ] ;;
+  *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] ;;
+  esac
+}
+
+packages=""
+for group in "$@"; do
+  rows=$(list "$group")
+  while IFS='|' read -r proof package reason; do
+    present "$proof" && continue
+    case " $packages " in *" $package "*) continue ;; esac
+    say "missing: $package ($reason)"
+    packages="$packages $package"
+  done <<EOF
+$rows
+EOF
+done
+[ -z "$packages" ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+  say "This machine has no apt-get: install these packages' equivalents by hand, then try again:$packages"
+  exit 3
+fi
+sudo=""
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null 2>&1 || { say "Installing needs root, and there is no sudo: run 'apt-get install$packages' as root."; exit 3; }
+  sudo="sudo"
+fi
+say "installing:$packages"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # the list is ours, one word a package
+if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  say "Installing failed; apt-get's last words are above."
+  exit 3
+fi
