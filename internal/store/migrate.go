@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// migrations bring the schema forward, one transaction each. A migration that
+// was released is never changed; the next one mends it.
+var migrations = [...]string{
+	// 1: the first schema.
+	`
+CREATE TABLE agents (
+	id       TEXT PRIMARY KEY,
+	host     TEXT NOT NULL,
+	nkey     TEXT NOT NULL UNIQUE,
+	stage    TEXT NOT NULL DEFAULT '',
+	enrolled BIGINT NOT NULL,
+	revoked  BIGINT NOT NULL DEFAULT 0,
+	seen     BIGINT NOT NULL DEFAULT 0,
+	status   BLOB
+);
+CREATE TABLE containers (
+	agent      TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
+	id         TEXT NOT NULL,
+	name       TEXT NOT NULL,
+	image      TEXT NOT NULL,
+	mode       TEXT NOT NULL,
+	generation BIGINT NOT NULL,
+	PRIMARY KEY (agent, id)
+);
+CREATE INDEX containers_image ON containers (image);
+
+CREATE TABLE incidents (
+	id        INTEGER PRIMARY KEY AUTOINCREMENT,
+	agent     TEXT NOT NULL,
+	key       TEXT NOT NULL,
+	time      BIGINT NOT NULL,
+	received  BIGINT NOT NULL,
+	host      TEXT NOT NULL,
+	severity  INTEGER NOT NULL,
+	outcome   TEXT NOT NULL,
+	control   TEXT NOT NULL,
+	policy    TEXT NOT NULL,
+	detection TEXT NOT NULL,
+	container TEXT NOT NULL,
+	name      TEXT NOT NULL,
+	image     TEXT NOT NULL,
+	sentence  TEXT NOT NULL,
+	body      BLOB NOT NULL,
+	UNIQUE (agent, key)
+);
+CREATE INDEX incidents_received ON incidents (received);
+CREATE INDEX incidents_container ON incidents (container, id);
+CREATE INDEX incidents_image ON incidents (image, id);
+
+CREATE TABLE events (
+	id        INTEGER PRIMARY KEY AUTOINCREMENT,
+	agent     TEXT NOT NULL,
+	key       TEXT NOT NULL,
+	time      BIGINT NOT NULL,
+	received  BIGINT NOT NULL,
+	kind      TEXT NOT NULL,
+	container TEXT NOT NULL,
+	body      BLOB NOT NULL,
+	UNIQUE (agent, key)
+);
+CREATE INDEX events_container ON events (container, id);
+
+CREATE TABLE rejects (
+	id       INTEGER PRIMARY KEY AUTOINCREMENT,
+	agent    TEXT NOT NULL,
+	key      TEXT NOT NULL,
+	received BIGINT NOT NULL,
+	reason   TEXT NOT NULL,
+	body     BLOB NOT NULL,
+	UNIQUE (agent, key)
+);
+
+CREATE TABLE images (
+	digest   TEXT PRIMARY KEY,
+	name     TEXT NOT NULL,
+	refs     TEXT NOT NULL,
+	platform TEXT NOT NULL,
+	scanned  BIGINT NOT NULL,
+	worst    INTEGER NOT NULL,
+	findings INTEGER NOT NULL,
+	fixable  INTEGER NOT NULL,
+	packages INTEGER NOT NULL,
+	gaps     INTEGER NOT NULL,
+	refused  INTEGER NOT NULL DEFAULT 0,
+	verdict  BLOB,
+	judged   BIGINT NOT NULL DEFAULT 0,
+	report   BLOB NOT NULL
+);
+
+CREATE TABLE policies (
+	name    TEXT NOT NULL,
+	version INTEGER NOT NULL,
+	source  TEXT NOT NULL,
+	author  TEXT NOT NULL,
+	time    BIGINT NOT NULL,
+	deleted INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (name, version)
+);
+CREATE TABLE generations (
+	generation INTEGER PRIMARY KEY AUTOINCREMENT,
+	time       BIGINT NOT NULL,
+	author     TEXT NOT NULL,
+	reason     TEXT NOT NULL
+);
+
+CREATE TABLE users (
+	name    TEXT PRIMARY KEY,
+	hash    TEXT NOT NULL,
+	role    TEXT NOT NULL,
+	created BIGINT NOT NULL,
+	changed BIGINT NOT NULL
+);
+CREATE TABLE sessions (
+	hash    BLOB PRIMARY KEY,
+	"user"  TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+	created BIGINT NOT NULL,
+	seen    BIGINT NOT NULL,
+	address TEXT NOT NULL
+);
+CREATE TABLE tokens (
+	hash    BLOB PRIMARY KEY,
+	name    TEXT NOT NULL UNIQUE,
+	role    TEXT NOT NULL,
+	created BIGINT NOT NULL,
+	expires BIGINT NOT NULL
+);
+CREATE TABLE enrolments (
+	hash    BLOB PRIMARY KEY,
+	author  TEXT NOT NULL,
+	created BIGINT NOT NULL,
+	expires BIGINT NOT NULL,
+	uses    INTEGER NOT NULL
+);
+CREATE TABLE audit (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	time    BIGINT NOT NULL,
+	actor   TEXT NOT NULL,
+	address TEXT NOT NULL,
+	request TEXT NOT NULL,
+	action  TEXT NOT NULL,
+	object  TEXT NOT NULL,
+	detail  TEXT NOT NULL
+);
+CREATE TABLE cursors (
+	name     TEXT PRIMARY KEY,
+	position BIGINT NOT NULL
+);
+CREATE TABLE settings (
+	name  TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+);
+`,
+}
+
+// migrate brings the database to the newest schema. The version stands in a
+// table, not in a pragma, for the sake of other databases.
+func (s *Store) migrate(ctx context.Context) error {
+	if _, err := s.exec(ctx, "migrate", `CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)`); err != nil {
+		return err
+	}
+	for {
+		done, err := s.migrateOne(ctx)
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// migrateOne takes one step. Reading the version inside the transaction keeps
+// two processes that open the file together from taking the same step twice.
+func (s *Store) migrateOne(ctx context.Context) (done bool, err error) {
+	err = s.tx(ctx, "migrate", func(tx *sql.Tx) error {
+		var version int
+		if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM schema_version`).Scan(&version); err != nil {
+			return err
+		}
+		if version > len(migrations) {
+			return fmt.Errorf("its schema has version %d, this program knows %d: use the newer breakwater that made it, or a backup", version, len(migrations))
+		}
+		if done = version == len(migrations); done {
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+			return fmt.Errorf("to version %d: %w", version+1, err)
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (version) VALUES ($1)`, version+1)
+		return err
+	})
+	return done, err
+}
