@@ -64,6 +64,8 @@ func newRootCommand(env *environment) *cobra.Command {
 }
 
 // commands is the explicit list: one line a command, one file a command.
-func commands(_ *environment) []*cobra.Command {
-	return []*cobra.Command{}
+func commands(env *environment) []*cobra.Command {
+	return []*cobra.Command{
+		newIntelCommand(env),
+	}
 }

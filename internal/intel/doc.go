@@ -1,0 +1,36 @@
+// Package intel builds, signs, verifies and queries the intelligence bundle:
+// what publishers know about vulnerabilities, in one file that works offline.
+//
+// # On disk
+//
+// Below the data folder:
+//
+//	keys/intel.key            Ed25519 private key, PKCS #8 PEM, 0600; made by the first build
+//	keys/intel.pub            the public key that bundles must be signed with: the pin
+//	intel/lock                held (flock) by the one builder
+//	intel/bundles/NAME/       one bundle: bundle.db, manifest.json, manifest.sig
+//	intel/current             symbolic link to the bundle in use; replaced by rename
+//	intel/.build-*            a build that is not finished; removed by the next builder
+//
+// A bundle's folder is written and synced under a temporary name and renamed,
+// then the link is replaced: whatever is killed whenever, current names a whole
+// bundle. The one before is kept.
+//
+// # Trust
+//
+// manifest.sig is the Ed25519 signature of manifest.json, which holds the
+// SHA-256 of bundle.db. Open checks both before SQLite sees a byte. Publishers'
+// data is untrusted while it is read: package feed bounds it.
+//
+// # Reproducible
+//
+// The same publishers' bytes give the same bundle.db byte for byte, whether
+// they were fetched anew or carried over from the bundle before. Times of
+// fetching and building are in the manifest only.
+//
+// # Faults of sources
+//
+// A source that is away or malformed spoils no other: its data of the bundle
+// before are kept with their age, the manifest says why, and Match tells of
+// what it could not judge.
+package intel

@@ -1,0 +1,267 @@
+package intel
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/vuln"
+)
+
+// When data count as old. Publishers of these ecosystems write daily.
+const (
+	maxUnconfirmed = 7 * 24 * time.Hour   // since a publisher confirmed them
+	maxUnchanged   = 365 * 24 * time.Hour // since its newest change
+)
+
+// Match finds the known vulnerabilities of packages: those of a distribution by
+// source package and source version, others by name and version. Findings come
+// in the order of the packages, then by id; one vulnerability of one package is one finding.
+// gaps says, a sentence each, what could not be judged or only with old data.
+// used names the bundle. An error means that the bundle could not be read.
+func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
+	m := matching{bundle: b, distro: distro, known: b.manifest.Intelligence(),
+		hits: map[subject][]vuln.Hit{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
+	for _, pkg := range pkgs {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, nil, err
+		}
+		found, err := m.judge(ctx, pkg)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("read the intelligence bundle %s: %w", b.manifest.Version, err)
+		}
+		findings = append(findings, found...)
+	}
+	return findings, m.known, m.gaps(b.now()), nil
+}
+
+// matching is one call of Match.
+type matching struct {
+	bundle *Bundle
+	distro report.Distro
+	known  *report.Intelligence
+
+	hits      map[subject][]vuln.Hit // binary packages of one source share them
+	absent    map[string]int         // ecosystem → packages not judged
+	unordered map[string][]string    // ecosystem → versions that have no place
+	seen      map[string]bool        // ecosystems that were judged
+}
+
+// subject is what advisories speak of.
+type subject struct{ ecosystem, name, version string }
+
+func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Finding, error) {
+	s := m.subjectOf(pkg)
+	order, ordered := vuln.OrderOf(s.ecosystem)
+	if _, known := m.known.Ecosystems[s.ecosystem]; !known || !ordered {
+		m.absent[s.ecosystem]++
+		return nil, nil
+	}
+	m.seen[s.ecosystem] = true
+	hits, done := m.hits[s]
+	if !done {
+		var err error
+		if hits, err = m.lookup(ctx, s, order); err != nil {
+			return nil, err
+		}
+		m.hits[s] = hits
+	}
+	if len(hits) == 0 {
+		return nil, nil
+	}
+	findings := vuln.Merge(pkg, hits)
+	for i := range findings {
+		if err := m.bundle.enrich(ctx, &findings[i]); err != nil {
+			return nil, err
+		}
+	}
+	return findings, nil
+}
+
+// subjectOf names a package as advisories do. A distribution's package without
+// a release in its ecosystem belongs to the image's distribution; Debian's
+// releases go by number, those without one by codename.
+func (m *matching) subjectOf(pkg event.Package) subject {
+	s := subject{pkg.Ecosystem, pkg.Name, pkg.Version}
+	if pkg.Source != "" {
+		s.name = pkg.Source
+	}
+	if pkg.SourceVersion != "" {
+		s.version = pkg.SourceVersion
+	}
+	base, release, _ := strings.Cut(pkg.Ecosystem, ":")
+	if base != "Debian" {
+		return s
+	}
+	if release == "" {
+		release = m.distro.Version
+	}
+	release, _, _ = strings.Cut(release, ".") // 12.4 is a point release of 12
+	if release == "" {
+		release = m.distro.Codename
+	}
+	s.ecosystem = "Debian:" + release
+	return s
+}
+
+func (m *matching) lookup(ctx context.Context, s subject, order vuln.Order) ([]vuln.Hit, error) {
+	if _, err := order(s.version, s.version); err != nil {
+		m.unordered[s.ecosystem] = append(m.unordered[s.ecosystem], s.name+" "+s.version)
+	}
+	entries, err := m.bundle.entries(ctx, packageKey{s.ecosystem, s.name})
+	if err != nil {
+		return nil, err
+	}
+	var hits []vuln.Hit
+	for _, e := range entries {
+		for i := range e.affected {
+			// An error is the subject's (told above) or a malformed
+			// range's, which says nothing about any version.
+			if hit, fixed, _ := e.affected[i].Affects(order, s.version); hit {
+				hits = append(hits, vuln.NewHit(e.advisory, &e.affected[i], fixed))
+				break
+			}
+		}
+	}
+	return hits, nil
+}
+
+// gaps tells what was not judged, and what with old data.
+func (m *matching) gaps(now time.Time) []string {
+	var gaps []string
+	for _, ecosystem := range slices.Sorted(maps.Keys(m.absent)) {
+		gaps = append(gaps, fmt.Sprintf("%s: no advisories in the bundle; %s not judged", title(ecosystem), count(m.absent[ecosystem])))
+	}
+	for _, ecosystem := range slices.Sorted(maps.Keys(m.unordered)) {
+		names := m.unordered[ecosystem]
+		gaps = append(gaps, fmt.Sprintf("%s: %s with a version that has no place in the ecosystem's order (%s); only exact versions were compared", title(ecosystem), count(len(names)), names[0]))
+	}
+	for _, ecosystem := range slices.Sorted(maps.Keys(m.seen)) {
+		gaps = append(gaps, m.bundle.manifest.old(ecosystem, now)...)
+	}
+	return gaps
+}
+
+// old tells how the data of an ecosystem are out of date.
+func (m Manifest) old(ecosystem string, now time.Time) []string {
+	var out []string
+	for _, s := range m.Sources {
+		if _, ok := s.Ecosystems[ecosystem]; !ok {
+			continue
+		}
+		if age := now.Sub(s.Fetched); age > maxUnconfirmed {
+			out = append(out, fmt.Sprintf("%s: the advisories are of %s, %d days old; %s", title(ecosystem), s.Fetched.Format(time.DateOnly), int(age.Hours()/24), "run `breakwater intel update`"))
+		}
+		if !s.Updated.IsZero() && now.Sub(s.Updated) > maxUnchanged {
+			out = append(out, fmt.Sprintf("%s: the newest advisory known to %s is of %s", title(ecosystem), s.Name, s.Updated.Format(time.DateOnly)))
+		}
+	}
+	return out
+}
+
+func title(ecosystem string) string {
+	if ecosystem == "" {
+		return "packages of no ecosystem"
+	}
+	return strings.Replace(ecosystem, ":", " ", 1)
+}
+
+func count(n int) string {
+	if n == 1 {
+		return "1 package"
+	}
+	return fmt.Sprintf("%d packages", n)
+}
+
+// entries is what the bundle says about a package.
+func (b *Bundle) entries(ctx context.Context, key packageKey) ([]entry, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if cached, ok := b.cache[key]; ok {
+		return cached, nil
+	}
+	entries, err := b.query(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if len(b.cache) >= maxCached {
+		clear(b.cache)
+	}
+	b.cache[key] = entries
+	return entries, nil
+}
+
+func (b *Bundle) query(ctx context.Context, key packageKey) ([]entry, error) {
+	rows, err := b.lookup.QueryContext(ctx, key.ecosystem, key.name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var entries []entry
+	for rows.Next() {
+		var detail, versions []byte
+		var e entry
+		if err := rows.Scan(&detail, &versions); err != nil {
+			return nil, err
+		}
+		if err := errors.Join(json.Unmarshal(detail, &e.advisory), json.Unmarshal(versions, &e.affected)); err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// enrich adds what is known by CVE: exploitation, and a severity when the
+// advisories give none.
+func (b *Bundle) enrich(ctx context.Context, f *event.Finding) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range append([]string{f.ID}, f.Aliases...) {
+		f.KnownExploited = f.KnownExploited || b.exploited[id]
+		if f.Severity != event.SeverityUnknown || !strings.HasPrefix(id, "CVE-") {
+			continue
+		}
+		r, err := b.rated(ctx, id)
+		if err != nil {
+			return err
+		}
+		if r.severity != "" {
+			f.Severity, f.SeveritySource = r.severity, r.source
+			if f.CVSS == "" {
+				f.CVSS = r.cvss
+			}
+		}
+	}
+	return nil
+}
+
+// rated is what another publisher says of a CVE's severity.
+type rated struct {
+	severity     event.Severity
+	source, cvss string
+}
+
+func (b *Bundle) rated(ctx context.Context, cve string) (rated, error) {
+	if r, ok := b.ratings[cve]; ok {
+		return r, nil
+	}
+	var r rated
+	err := b.rating.QueryRowContext(ctx, cve).Scan(&r.severity, &r.source, &r.cvss)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return rated{}, err
+	}
+	if len(b.ratings) >= maxCached {
+		clear(b.ratings)
+	}
+	b.ratings[cve] = r
+	return r, nil
+}

@@ -1,0 +1,183 @@
+package intel
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/vuln"
+)
+
+// Bundle is an open, verified bundle. It goes on serving the content that it
+// was opened with when a newer one is published. Safe for concurrent use.
+type Bundle struct {
+	manifest Manifest
+	now      func() time.Time
+	db       *sql.DB
+
+	mu sync.Mutex // guards everything that follows, and serialises queries
+	// cache holds what was asked before, absent packages too; rows do not
+	// change below an open bundle.
+	cache     map[packageKey][]entry
+	ratings   map[string]rated // by CVE, unrated ones too
+	exploited map[string]bool
+	lookup    *sql.Stmt
+	rating    *sql.Stmt
+}
+
+type packageKey struct{ ecosystem, name string }
+
+// entry is what one advisory says about one package.
+type entry struct {
+	advisory vuln.Advisory
+	affected []vuln.Affected
+}
+
+// maxCached bounds the packages that are remembered.
+const maxCached = 50_000
+
+// wayOut is the end of every message about an unusable bundle.
+const wayOut = "run `breakwater intel update` to make a new one"
+
+// Verify checks signature and content of the bundle in use below a data folder.
+func Verify(data string) (Manifest, error) {
+	dir, err := currentFolder(data)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return verifyFolder(data, dir)
+}
+
+// Open verifies the bundle in use and opens it. Errors wrap ErrNoBundle,
+// ErrUntrusted, ErrCorrupt or ErrSchema where one of them is the reason.
+func Open(ctx context.Context, data string) (*Bundle, error) {
+	dir, err := currentFolder(data)
+	if err != nil {
+		return nil, err
+	}
+	m, err := verifyFolder(data, dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, dbName)
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1&_pragma=query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1) // opened now and kept: the folder may be replaced
+	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, ratings: map[string]rated{}}
+	if err := b.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, err, wayOut), db.Close())
+	}
+	return b, nil
+}
+
+func (b *Bundle) prepare(ctx context.Context) (err error) {
+	var version int
+	if err := b.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version != Schema {
+		return fmt.Errorf("the database has schema %d, its manifest %d", version, Schema)
+	}
+	b.lookup, err = b.db.PrepareContext(ctx, `SELECT a.detail, f.versions FROM affected f
+		JOIN advisory a ON a.feed = f.feed AND a.id = f.id
+		WHERE f.ecosystem = ?1 AND f.name = ?2 ORDER BY f.feed, f.id`)
+	if err != nil {
+		return err
+	}
+	b.rating, err = b.db.PrepareContext(ctx, `SELECT severity, source, cvss FROM rating WHERE cve = ?1 ORDER BY feed LIMIT 1`)
+	if err != nil {
+		return err
+	}
+	b.exploited, err = b.readExploited(ctx)
+	return err
+}
+
+func (b *Bundle) readExploited(ctx context.Context) (map[string]bool, error) {
+	rows, err := b.db.QueryContext(ctx, "SELECT cve FROM exploited")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	set := map[string]bool{}
+	for rows.Next() {
+		var cve string
+		if err := rows.Scan(&cve); err != nil {
+			return nil, err
+		}
+		set[cve] = true
+	}
+	return set, rows.Err()
+}
+
+// Manifest of the bundle.
+func (b *Bundle) Manifest() Manifest { return b.manifest }
+
+// Close lets the bundle go.
+func (b *Bundle) Close() error { return b.db.Close() }
+
+// currentFolder resolves the link once, so that all files are of one bundle.
+func currentFolder(data string) (string, error) {
+	link := folderOf(data).current()
+	dir, err := filepath.EvalSymlinks(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w in %s; %s", ErrNoBundle, folderOf(data), wayOut)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the intelligence bundle %s: %w", link, err)
+	}
+	return dir, nil
+}
+
+// verifyFolder checks that a bundle is whole, signed and of this schema.
+func verifyFolder(data, dir string) (Manifest, error) {
+	pin, err := readPin(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Manifest{}, fmt.Errorf("%w: %s is missing, so nothing is trusted; %s", ErrUntrusted, pinPath(data), wayOut)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	text, err := readSmall(filepath.Join(dir, manifestName))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
+	}
+	signature, err := readSmall(filepath.Join(dir, signatureName))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
+	}
+	if !verify(pin, text, signature) {
+		return Manifest{}, fmt.Errorf("%w: %s does not match %s (key %s); %s", ErrUntrusted,
+			filepath.Join(dir, signatureName), pinPath(data), fingerprint(pin), wayOut)
+	}
+	return checkContent(dir, text)
+}
+
+func checkContent(dir string, text []byte) (Manifest, error) {
+	var m Manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, filepath.Join(dir, manifestName), err, wayOut)
+	}
+	if m.Schema > Schema {
+		return Manifest{}, fmt.Errorf("%w: it has %d, this breakwater reads %d; use a newer breakwater, or %s", ErrSchema, m.Schema, Schema, wayOut)
+	}
+	if m.Schema != Schema {
+		return Manifest{}, fmt.Errorf("%w: it has %d, this breakwater reads %d; %s", ErrSchema, m.Schema, Schema, wayOut)
+	}
+	path := filepath.Join(dir, dbName)
+	digest, size, err := digestFile(path)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
+	}
+	if digest != m.SHA256 || size != m.Size {
+		return Manifest{}, fmt.Errorf("%w: %s is not what was signed (%d bytes, %d expected); %s", ErrCorrupt, path, size, m.Size, wayOut)
+	}
+	return m, nil
+}
