@@ -77,7 +77,7 @@ func (s *Spool) collect(bases []uint64, after, upTo uint64, maxRecords, maxBytes
 		if s.place.base == base && s.place.after == after {
 			offset = s.place.offset
 		}
-		offset, err := c.segment(s.path(base), offset)
+		offset, err := c.file(s.path(base), offset)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
@@ -98,14 +98,18 @@ type collection struct {
 	full           bool
 }
 
-// segment adds a segment's records from offset on and returns where the last one
-// that was taken ends: what follows may be a frame that is just being written.
-func (c *collection) segment(path string, offset int64) (int64, error) {
+func (c *collection) file(path string, offset int64) (int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
+	return c.segment(f, offset)
+}
+
+// segment adds a segment's records from offset on and returns where the last one
+// that was taken ends: what follows may be a frame that is just being written.
+func (c *collection) segment(f io.ReaderAt, offset int64) (int64, error) {
 	w := &window{f: f, start: offset}
 	if err := w.fill(readWindow); err != nil {
 		return 0, err
@@ -153,7 +157,7 @@ func (c *collection) take(r api.Record) bool {
 
 // window is the part of a file that is in memory.
 type window struct {
-	f     *os.File
+	f     io.ReaderAt
 	start int64 // file offset of b
 	b     []byte
 	eof   bool

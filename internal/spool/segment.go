@@ -44,9 +44,8 @@ func (s *Spool) bases() ([]uint64, error) {
 	return list, nil
 }
 
-// scan reads a whole segment and counts what is in it. Numbers must rise from
-// base on; a frame that breaks this is damaged.
-func scan(path string, base uint64) (*segment, error) {
+// readSegment reads a whole segment and counts what is in it.
+func readSegment(path string, base uint64) (*segment, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -58,7 +57,13 @@ func scan(path string, base uint64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	seg := &segment{base: base, last: base - 1, good: map[api.RecordKind]uint64{}}
+	return scan(b, base), nil
+}
+
+// scan counts what is in a segment. Numbers must rise from base on; a frame that
+// breaks this is damaged.
+func scan(b []byte, base uint64) *segment {
+	seg := newSegment(base)
 	off, end := 0, 0
 	for off < len(b) {
 		r, n, err := decode(b[off:])
@@ -80,7 +85,7 @@ func scan(path string, base uint64) (*segment, error) {
 	}
 	seg.size = int64(end)
 	seg.torn = end < len(b)
-	return seg, nil
+	return seg
 }
 
 // recover brings the spool to the state that the disk holds.
@@ -97,7 +102,7 @@ func (s *Spool) recover() error {
 		bases = bases[1:]
 	}
 	for _, base := range bases {
-		seg, err := scan(s.path(base), base)
+		seg, err := readSegment(s.path(base), base)
 		if err != nil {
 			return err
 		}
