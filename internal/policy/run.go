@@ -24,10 +24,24 @@ type Run struct {
 	Exec     Exec
 	Network  Network
 
-	// Detections by id; a detection that is absent is enabled with its default
-	// effect. Always-on ones can only be lifted by a waiver.
+	// Detections by id; a detection that is absent has the setting of the key
+	// "*", and without that is enabled with its default effect. Always-on ones
+	// can only be lifted by a waiver. See Run.Detection.
 	Detections map[string]DetectionSetting
-	Waivers    []Waiver
+	// DetectionEffects replaces the default effect of enabled detections of a
+	// severity.
+	DetectionEffects map[event.Severity]event.Effect
+	// Respond: an enforcing policy has a detections section, so the effects of
+	// detections are carried out; otherwise they are recorded only. Always-on
+	// detections respond in any case.
+	Respond bool
+	Waivers []Waiver
+
+	// Audited holds the controls of policies in audit mode that stand beside
+	// enforcing ones of the same control: events are to be held against it and
+	// recorded, never stopped. Nil when there is nothing of the kind. A control
+	// that only audit policies set stands in Run itself with its Audit set.
+	Audited *Run
 }
 
 // Switch is a control without a list.
@@ -48,6 +62,10 @@ type Exec struct {
 	Restrict bool
 	Allow    []PathRule
 	Deny     []PathRule // beats Allow
+	// By names the policies that restrict, sorted; Source is "file:line" of
+	// the first one's exec section.
+	By     []string
+	Source string
 }
 
 // PathRule is one path pattern with the policy that brought it.
@@ -66,6 +84,9 @@ type Network struct {
 	Restrict bool
 	Egress   []PeerRule
 	Deny     []PeerRule // beats Egress; the metadata service stands here
+	// By and Source as in Exec.
+	By     []string
+	Source string
 }
 
 // PeerRule is a set of peers: every port when Ports is empty.

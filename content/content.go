@@ -1,0 +1,23 @@
+// Package content is Breakwater's knowledge as data: the policies it starts
+// with and the detections it watches for. Go code here only embeds the files.
+package content
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed policies/*.yaml
+var policies embed.FS
+
+// Policies holds baseline.yaml, which a new installation starts with, and
+// strict.yaml, an example to copy.
+func Policies() fs.FS { return sub(policies, "policies") }
+
+func sub(files embed.FS, dir string) fs.FS {
+	f, err := fs.Sub(files, dir)
+	if err != nil { // only for an invalid name, and ours are constants
+		panic(err)
+	}
+	return f
+}

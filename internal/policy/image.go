@@ -1,0 +1,245 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/document"
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// The words of image.unscanned.
+const (
+	UnscannedScan  = "scan"  // judge it now, within a time limit; then as deny
+	UnscannedDeny  = "deny"  // refuse what was never scanned
+	UnscannedAllow = "allow" // let it pass and say so
+)
+
+// imageSection is what a policy says about images.
+type imageSection struct {
+	unscanned   string
+	source      string
+	maxSeverity *maxSeverity
+	rules       []rule
+}
+
+// maxSeverity is the highest severity that passes, per kind of finding. A
+// finding that several limits speak of is held to the lowest of them.
+type maxSeverity struct {
+	source         string
+	level          event.Severity // every finding; "" = no limit
+	fixAvailable   event.Severity // findings with a fix
+	knownExploited event.Severity // findings that are exploited in the wild
+}
+
+// severityNone as a limit refuses findings of every severity.
+const severityNone event.Severity = "none"
+
+func (ps parser) imageSection(v document.Value) *imageSection {
+	s := &imageSection{unscanned: UnscannedScan, source: v.Source()}
+	v.Map(document.Fields{
+		"unscanned": func(v document.Value) {
+			s.unscanned, s.source = v.Word(UnscannedScan, UnscannedDeny, UnscannedAllow), v.Source()
+		},
+		"maxSeverity": func(v document.Value) { s.maxSeverity = parseMaxSeverity(v) },
+		"rules":       func(v document.Value) { s.rules = parseRules(v, "image", ps.envs.image) },
+		"malware":     nil, "secrets": nil, "licenses": nil, "signedBy": nil, "bases": nil,
+	})
+	return s
+}
+
+func parseMaxSeverity(v document.Value) *maxSeverity {
+	m := &maxSeverity{source: v.Source()}
+	if v.Kind != document.Map {
+		m.level = severityWord(v)
+		return m
+	}
+	v.Map(document.Fields{
+		"level":          func(v document.Value) { m.level = severityWord(v) },
+		"fixAvailable":   func(v document.Value) { m.fixAvailable = severityWord(v) },
+		"knownExploited": func(v document.Value) { m.knownExploited = severityWord(v) },
+		"epss":           nil, "inUse": nil,
+	})
+	if len(v.Pairs) == 0 {
+		v.Fail("is empty: give a severity, or level, fixAvailable or knownExploited")
+	}
+	return m
+}
+
+func severityWord(v document.Value) event.Severity {
+	return event.Severity(v.Word("none", "negligible", "low", "medium", "high", "critical"))
+}
+
+// exceeds says whether f is above the limit for findings of its kind.
+// A finding whose severity nobody published is above "none" only.
+func (m *maxSeverity) exceeds(f *event.Finding) bool {
+	over := func(limit event.Severity) bool {
+		switch limit {
+		case "":
+			return false
+		case severityNone:
+			return true
+		}
+		return f.Severity.Rank() > limit.Rank()
+	}
+	return over(m.level) || f.FixedVersion != "" && over(m.fixAvailable) || f.KnownExploited && over(m.knownExploited)
+}
+
+func (m *maxSeverity) String() string {
+	var parts []string
+	for _, limit := range []struct {
+		what  string
+		level event.Severity
+	}{{"", m.level}, {" with a fix", m.fixAvailable}, {" known to be exploited", m.knownExploited}} {
+		if limit.level != "" {
+			parts = append(parts, string(limit.level)+limit.what)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Image judges one image by the image section of every policy that covers it.
+// now decides which exceptions still count.
+func (s *Set) Image(now time.Time, facts ImageFacts) event.Verdict {
+	has := func(p *Policy) bool { return p.image != nil }
+	return s.judge(now, facts.Subject, has, func(j *judgement, p *Policy) {
+		for _, gap := range facts.Gaps {
+			j.incomplete("%s", gap)
+		}
+		p.image.judge(j, p, facts)
+	})
+}
+
+// WantsScan says whether a policy wants an image that was never scanned to be
+// scanned now, before the verdict, rather than judged as it is.
+func (s *Set) WantsScan(subject Subject) bool {
+	return slices.ContainsFunc(s.ForSubject(subject), func(p *Policy) bool {
+		return p.image != nil && p.image.unscanned == UnscannedScan
+	})
+}
+
+func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
+	if !facts.Scanned {
+		s.unknown(j, p, "image.unscanned", "The image has not been scanned", "Scan it with `breakwater scan`")
+		return // there is nothing to hold the rules against
+	}
+	kept := p.keep(j, facts.Findings)
+	if s.maxSeverity != nil {
+		s.judgeSeverity(j, p, facts, kept)
+	}
+	if len(s.rules) == 0 {
+		return
+	}
+	vars := facts.variables()
+	vars["images"] = facts.names(facts.Config)
+	vars["findings"], vars["packages"] = kept, facts.Packages
+	for _, r := range s.rules {
+		if r.deny.Reads("findings") && !facts.Judged {
+			j.incomplete("Rule %s reads findings, and there is no intelligence to find vulnerabilities with", r.id)
+		}
+		j.apply(p, r, vars)
+	}
+}
+
+// unknown deals with an image of which too little is known to judge it.
+func (s *imageSection) unknown(j *judgement, p *Policy, id, message, remediation string) {
+	if s.unscanned == UnscannedAllow {
+		j.incomplete("%s; policy %s lets it pass", message, p.Name)
+		return
+	}
+	j.violated(p, event.Violation{Rule: id, Message: message, Remediation: remediation, Source: s.source})
+}
+
+// keep leaves out the findings that an exception of the policy lifts.
+func (p *Policy) keep(j *judgement, findings []event.Finding) []event.Finding {
+	if !slices.ContainsFunc(p.exceptions, func(x exception) bool { return x.match.Reads("finding") }) {
+		return findings
+	}
+	kept := make([]event.Finding, 0, len(findings))
+	for i := range findings {
+		if !p.lifts(j.now, j.subject, "image.maxSeverity", &findings[i]) {
+			kept = append(kept, findings[i])
+		}
+	}
+	return kept
+}
+
+func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, findings []event.Finding) {
+	if !facts.Judged {
+		s.unknown(j, p, "image.maxSeverity", "The image's vulnerabilities are not known: there is no intelligence to match its packages with",
+			"Fetch intelligence with `breakwater intel update`")
+		return
+	}
+	var over []*event.Finding
+	unrated := 0
+	for i := range findings {
+		f := &findings[i]
+		if s.maxSeverity.exceeds(f) {
+			over = append(over, f)
+		} else if f.Severity.Rank() <= event.SeverityUnknown.Rank() {
+			unrated++
+		}
+	}
+	if unrated > 0 {
+		j.incomplete("%d findings have no published severity; maxSeverity cannot judge them", unrated)
+	}
+	if len(over) == 0 {
+		return
+	}
+	sort.SliceStable(over, func(a, b int) bool { return over[a].Severity.Rank() > over[b].Severity.Rank() })
+	j.violated(p, event.Violation{
+		Rule: "image.maxSeverity", Source: s.maxSeverity.source,
+		Message:     overMessage(over, s.maxSeverity),
+		Remediation: overRemediation(over),
+	})
+}
+
+// named is how many findings or packages a sentence names before it counts.
+const named = 5
+
+func overMessage(over []*event.Finding, limit *maxSeverity) string {
+	var list []string
+	for _, f := range over[:min(len(over), named)] {
+		list = append(list, fmt.Sprintf("%s (%s, %s %s)", f.ID, f.Severity, f.Package.Name, f.Package.Version))
+	}
+	noun := "vulnerabilities are"
+	if len(over) == 1 {
+		noun = "vulnerability is"
+	}
+	return fmt.Sprintf("%d %s above the accepted severity (%s): %s%s", len(over), noun, limit, strings.Join(list, ", "), more(len(over)))
+}
+
+func more(n int) string {
+	if n <= named {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n-named)
+}
+
+// overRemediation says which packages to update, each once, and how many have
+// no fix.
+func overRemediation(over []*event.Finding) string {
+	var updates []string
+	seen := map[string]bool{}
+	unfixed := 0
+	for _, f := range over {
+		switch step := fmt.Sprintf("%s to %s", f.Package.Name, f.FixedVersion); {
+		case f.FixedVersion == "":
+			unfixed++
+		case !seen[step]:
+			seen[step] = true
+			updates = append(updates, step)
+		}
+	}
+	var parts []string
+	if len(updates) > 0 {
+		parts = append(parts, "Update "+strings.Join(updates[:min(len(updates), named)], ", ")+more(len(updates)))
+	}
+	if unfixed > 0 {
+		parts = append(parts, fmt.Sprintf("%d without a published fix: remove the package or except it until a date", unfixed))
+	}
+	return strings.Join(parts, "; ")
+}
