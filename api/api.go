@@ -21,7 +21,8 @@ const Version = 1
 // below CommandSubject(id) and its own inbox, nothing else; never on the
 // JetStream API.
 //
-//	bw.agent.<id>.records   agent → server, stored in the stream, Record batches
+//	bw.agent.<id>.records   agent → server, Batch; the reply comes when the batch
+//	                        is in the server's stream, which no agent can reach
 //	bw.agent.<id>.status    agent → server, HostStatus, newest wins
 //	bw.agent.<id>.policy    agent asks (request/reply) for its PolicyBundle
 //	bw.agent.<id>.intel     agent asks for the intelligence bundle's version and chunks
@@ -71,6 +72,17 @@ type Ack struct {
 	Version  int    `json:"v"`
 	Epoch    string `json:"epoch"`
 	Sequence uint64 `json:"seq"`
+	// Refused says why the store will never take the batch that ends at
+	// Sequence; the agent lets it go and reports the loss.
+	Refused string `json:"refused,omitempty"`
+}
+
+// Reply answers every message that an agent sends with a reply subject:
+// an error in words, or the body that the subject's kind promises.
+type Reply struct {
+	Version int             `json:"v"`
+	Error   string          `json:"error,omitempty"`
+	Body    json.RawMessage `json:"body,omitempty"`
 }
 
 // Status is what an agent publishes on "status".
