@@ -40,6 +40,10 @@ var layers = map[string]int{
 var sideways = map[string]map[string]string{
 	"api":             {"internal/event": "the messages carry the vocabulary"},
 	"internal/report": {"internal/policy": "a report carries the image configuration that policy judges"},
+	"internal/intel": {
+		"internal/vuln":   "the bundle holds advisories in vuln's model",
+		"internal/report": "matching tells of its gaps and freshness in the report's own types",
+	},
 }
 
 // forbidden imports have a reason that no layer number expresses.
@@ -55,7 +59,7 @@ var forbidden = []struct{ from, to, reason string }{
 }
 
 // testOnly rooms are imported by tests and by their own programs alone.
-var testOnly = []string{"internal/testenv", "internal/inventory/inventorytest", "internal/store/storetest"}
+var testOnly = []string{"internal/testenv", "internal/inventory/inventorytest", "internal/store/storetest", "internal/intel/inteltest"}
 
 type pkg struct {
 	ImportPath string

@@ -128,10 +128,13 @@ func printIntelStatus(w io.Writer, m intel.Manifest, now time.Time) error {
 	for _, s := range m.Sources {
 		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", s.Name, s.Records, day(s.Updated), ago(s.Fetched, now), sourceProblems(s))
 	}
-	fmt.Fprintln(table, "\t\t\t\t\nECOSYSTEM\tVULNERABILITIES\tSINCE\t\t")
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(table, "\nECOSYSTEM\tVULNERABILITIES\tSINCE")
 	ecosystems := m.Intelligence().Ecosystems
 	for _, name := range slices.Sorted(maps.Keys(ecosystems)) {
-		fmt.Fprintf(table, "%s\t%d\t%s\t\t\n", name, ecosystems[name].Advisories, day(ecosystems[name].Updated))
+		fmt.Fprintf(table, "%s\t%d\t%s\n", name, ecosystems[name].Advisories, day(ecosystems[name].Updated))
 	}
 	return table.Flush()
 }

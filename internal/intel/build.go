@@ -86,7 +86,7 @@ func Build(ctx context.Context, o Options) (Manifest, error) {
 		return Manifest{}, err
 	}
 	b := &builder{Options: o, at: at, dir: dir, fetcher: newFetcher(o.Program)}
-	b.previous, b.previousDB, b.distrust = previousBundle(o.Data)
+	b.previous, b.previousDB, b.distrust = previousBundle(ctx, o.Data)
 	m, err := b.build(ctx)
 	if err != nil {
 		return Manifest{}, errors.Join(err, os.RemoveAll(dir))
@@ -103,16 +103,16 @@ func Build(ctx context.Context, o Options) (Manifest, error) {
 
 // previousBundle is the verified bundle in use. Without one nothing is carried
 // over; why tells when there is one that is not to be used.
-func previousBundle(data string) (m Manifest, db string, why error) {
+func previousBundle(ctx context.Context, data string) (m Manifest, db string, why error) {
 	dir, err := filepath.EvalSymlinks(folderOf(data).current())
 	if err != nil {
 		return Manifest{}, "", nil // the first build
 	}
-	m, err = verifyFolder(data, dir)
+	bundle, err := openFolder(ctx, data, dir)
 	if err != nil {
 		return Manifest{}, "", err
 	}
-	return m, filepath.Join(dir, dbName), nil
+	return bundle.manifest, filepath.Join(dir, dbName), bundle.Close()
 }
 
 // builder is one build.

@@ -61,6 +61,10 @@ func Open(ctx context.Context, data string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openFolder(ctx, data, dir)
+}
+
+func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
 	m, err := verifyFolder(data, dir)
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func (n *notes) skip(name string, err error) {
 
 func kevSource(at addresses) source {
 	return source{name: "kev", url: at.kev, limit: maxKEV,
-		read: func(_ context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
+		read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
 			catalogue, err := feed.ParseKEV(file)
 			if err != nil {
 				return time.Time{}, err
@@ -80,7 +80,7 @@ func kevSource(at addresses) source {
 				note.skip(name, errors.New("no usable CVE id"))
 			}
 			for _, e := range catalogue.Entries {
-				if err := w.exploit("kev", e); err != nil {
+				if err := w.exploit(ctx, "kev", e); err != nil {
 					return time.Time{}, err
 				}
 			}
@@ -92,12 +92,7 @@ func debianSource(at addresses) source {
 	return source{name: "debian", url: at.tracker, limit: maxTracker,
 		read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
 			every := func(string) bool { return true }
-			add := func(a vuln.Advisory) error {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				return w.add("debian", a, every)
-			}
+			add := func(a vuln.Advisory) error { return w.add(ctx, "debian", a, every) }
 			return time.Time{}, feed.ParseTracker(file, add, note.skip)
 		}}
 }
@@ -131,7 +126,7 @@ func osvExport(at addresses, ecosystem string, keep func(string) bool) source {
 				if a.Withdrawn {
 					return nil
 				}
-				return errors.Join(w.rate(name, a), w.add(name, a, keep))
+				return errors.Join(w.rate(ctx, name, a), w.add(ctx, name, a, keep))
 			}
 			err = feed.ReadExport(ctx, file, info.Size(), each, note.skip)
 			return newest, err

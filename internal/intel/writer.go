@@ -77,7 +77,7 @@ func (w *writer) end(failed error) error {
 // add writes an advisory with those of its packages that keep names. Of an id that
 // comes more than once in a feed (Debian's, per source package) the fuller
 // details stay.
-func (w *writer) add(name string, a vuln.Advisory, keep func(ecosystem string) bool) error {
+func (w *writer) add(ctx context.Context, name string, a vuln.Advisory, keep func(ecosystem string) bool) error {
 	groups := byPackage(a.Affected, keep)
 	if len(groups) == 0 {
 		return nil
@@ -86,7 +86,7 @@ func (w *writer) add(name string, a vuln.Advisory, keep func(ecosystem string) b
 	if err != nil {
 		return err
 	}
-	if _, err := w.advisory.Exec(name, a.ID, detail); err != nil {
+	if _, err := w.advisory.ExecContext(ctx, name, a.ID, detail); err != nil {
 		return err
 	}
 	for _, g := range groups {
@@ -94,7 +94,7 @@ func (w *writer) add(name string, a vuln.Advisory, keep func(ecosystem string) b
 		if err != nil {
 			return err
 		}
-		if _, err := w.affected.Exec(g[0].Ecosystem, g[0].Name, name, a.ID, versions); err != nil {
+		if _, err := w.affected.ExecContext(ctx, g[0].Ecosystem, g[0].Name, name, a.ID, versions); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func byPackage(affected []vuln.Affected, keep func(string) bool) [][]vuln.Affect
 }
 
 // rate records an advisory's severity for the CVEs that it is about.
-func (w *writer) rate(name string, a vuln.Advisory) error {
+func (w *writer) rate(ctx context.Context, name string, a vuln.Advisory) error {
 	if a.Severity.Rank() <= event.SeverityUnknown.Rank() {
 		return nil
 	}
@@ -128,15 +128,15 @@ func (w *writer) rate(name string, a vuln.Advisory) error {
 		if !strings.HasPrefix(id, "CVE-") {
 			continue
 		}
-		if _, err := w.rating.Exec(id, name, string(a.Severity), a.SeveritySource, a.CVSS); err != nil {
+		if _, err := w.rating.ExecContext(ctx, id, name, string(a.Severity), a.SeveritySource, a.CVSS); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *writer) exploit(name string, e feed.Exploited) error {
-	_, err := w.exploited.Exec(e.CVE, name, e.Added)
+func (w *writer) exploit(ctx context.Context, name string, e feed.Exploited) error {
+	_, err := w.exploited.ExecContext(ctx, e.CVE, name, e.Added)
 	return err
 }
 
