@@ -213,9 +213,10 @@ func join(path, name string) string {
 
 // suggest offers the field that a misspelt one is nearest to.
 func suggest(name string, fields Fields) string {
-	best, distance := "", 3
+	const tooFar = 3
+	best, distance := "", tooFar
 	for candidate := range fields {
-		if d := editDistance(name, candidate, distance); d < distance || d == distance && candidate < best {
+		if d := editDistance(name, candidate, tooFar); d < distance || d == distance && candidate < best {
 			best, distance = candidate, d
 		}
 	}

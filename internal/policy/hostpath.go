@@ -19,6 +19,9 @@ func parseHostPatterns(v document.Value) []hostPattern {
 	var list []hostPattern
 	v.List(maxPatterns, func(v document.Value) {
 		text := v.String()
+		if text == "" {
+			return
+		}
 		if problem := badHostPattern(text); problem != "" {
 			v.Fail("%q %s", text, problem)
 			return

@@ -184,7 +184,7 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 		}
 	}
 	if unrated > 0 {
-		j.incomplete("%d findings have no published severity; maxSeverity cannot judge them", unrated)
+		j.incomplete("Findings without a published severity, which maxSeverity cannot judge: %d", unrated)
 	}
 	if len(over) == 0 {
 		return

@@ -77,6 +77,10 @@ func parseSwitch(v document.Value) Switch {
 	if v.Kind == document.String && v.Text == "allow" {
 		return Switch{}
 	}
+	if v.Kind != document.String || event.Effect(v.Text).Rank() < 0 {
+		v.Word("allow", "alert", "block", "kill") // says what is wrong
+		return Switch{}
+	}
 	return Switch{On: true, Source: v.Source(), Effect: parseEffect(v, event.EffectAlert, event.EffectBlock, event.EffectKill)}
 }
 
@@ -84,6 +88,9 @@ func parsePaths(v document.Value) []PathRule {
 	rules := []PathRule{}
 	v.List(maxPatterns, func(v document.Value) {
 		pattern := v.String()
+		if pattern == "" {
+			return
+		}
 		if problem := badPathPattern(pattern); problem != "" {
 			v.Fail("%q %s", pattern, problem)
 			return
