@@ -67,5 +67,6 @@ func newRootCommand(env *environment) *cobra.Command {
 func commands(env *environment) []*cobra.Command {
 	return []*cobra.Command{
 		newIntelCommand(env),
+		newPolicyCommand(env),
 	}
 }
