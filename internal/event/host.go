@@ -25,6 +25,9 @@ type Capability struct {
 	Fix       string   `json:"fix,omitempty"` // how the host could get a stronger one
 	// Inconclusive: the probe itself could not be carried out. Never cached.
 	Inconclusive bool `json:"inconclusive,omitempty"`
+	// Unused: what the host could do; no policy field of this version asks for
+	// it in a running container.
+	Unused bool `json:"unused,omitempty"`
 }
 
 // Doctor is what a host can do, at a time.

@@ -1,0 +1,111 @@
+// Package probe finds out what this host can do about each control of a
+// policy, by effect: a mechanism counts only after it refused a canary's act.
+// A BPF LSM program, say, attaches without error and never fires when bpf is
+// missing from the kernel's lsm= list; no configuration file tells.
+//
+// The canary is a child process in a scratch cgroup that is made for it and
+// removed afterwards. For each mechanism the prober lets the canary act first
+// (it must succeed), puts the mechanism in place, lets it act again (it must be
+// refused), lets a second canary outside of the scratch cgroup act (it must
+// succeed: the mechanism reaches nobody else), and takes the mechanism away.
+// Programs that the kernel calls for every process begin with the test whether
+// the process is in the scratch cgroup. No act leaves anything behind.
+package probe
+
+import (
+	"context"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Options say how to probe.
+type Options struct {
+	// Canary is the command that runs Canary on its standard streams;
+	// required. The breakwater binary's is {"/proc/self/exe", "canary"}.
+	Canary []string
+	// Root is where engines are looked for (sockets, configuration): "" is the
+	// host's root.
+	Root string
+	// Gate is the name by which the gate stands in an engine's list of
+	// authorization plugins; "" is "breakwater".
+	Gate string
+}
+
+// Run probes this host. It never fails as a whole: what could not be found out
+// is in the rows, marked Inconclusive, and such a result must not be cached.
+// The rows' order is fixed, one row a control. It takes a few seconds, needs
+// root for most of its rows, and starts and ends processes; calls in one
+// process must not overlap.
+func Run(ctx context.Context, o Options) event.Doctor {
+	if o.Gate == "" {
+		o.Gate = "breakwater"
+	}
+	d := event.Doctor{Schema: event.SchemaVersion, Time: time.Now().UTC()}
+	describeHost(&d)
+	d.Engines = engines(ctx, o.Root, o.Gate)
+	p, problem := newProber(ctx, o)
+	if problem != "" {
+		d.Capabilities = unprobed(problem)
+	} else {
+		d.Capabilities = p.rows()
+		d.Tier = p.tier()
+		d.Notes = append(d.Notes, p.close()...)
+	}
+	d.Capabilities = append(d.Capabilities, startRow(d.Engines))
+	if !gated(d.Engines) {
+		withoutGate(d.Capabilities)
+	}
+	return d
+}
+
+// controls are the rows in their order, but for the start row, with their
+// titles.
+var controls = [...]struct {
+	control event.Control
+	title   string
+}{
+	{event.ControlExec, "programs outside policy"},
+	{event.ControlDrift, "programs that were not in the image"},
+	{event.ControlFileless, "programs without a file"},
+	{event.ControlNetwork, "connections outside policy"},
+	{event.ControlDetection, "suspicious behaviour"},
+	{event.ControlFileRead, "reading files"},
+	{event.ControlFileWrite, "writing files"},
+	{event.ControlSysctl, "kernel settings"},
+	{event.ControlDevice, "device nodes"},
+	{event.ControlMount, "mounting file systems"},
+	{event.ControlPtrace, "reaching into other processes"},
+	{event.ControlCapabilities, "capabilities, bpf, raw sockets"},
+	{event.ControlResources, "CPU, memory, process limits"},
+}
+
+// title of a row.
+func title(c event.Control) string {
+	for _, r := range controls {
+		if r.control == c {
+			return r.title
+		}
+	}
+	return string(c)
+}
+
+// unprobed is every row when there is no probing at all.
+func unprobed(problem string) []event.Capability {
+	var rows []event.Capability
+	for _, c := range controls {
+		rows = append(rows, event.Capability{Control: c.control, Title: c.title, Strength: event.StrengthNone,
+			Why: "not probed: " + problem, Inconclusive: true, Unused: unused(c.control)})
+	}
+	return rows
+}
+
+// unused: the policy language of this version has no field that puts the
+// control's mechanism to use in a running container.
+func unused(c event.Control) bool {
+	switch c {
+	case event.ControlExec, event.ControlDrift, event.ControlFileless, event.ControlNetwork, event.ControlDetection, event.ControlStart:
+		return false
+	}
+	return true
+}

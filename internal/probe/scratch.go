@@ -1,0 +1,171 @@
+//go:build linux
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// scratch is a cgroup of the prober's own in every hierarchy of the host: what
+// a canary program acts on, and nothing else.
+type scratch struct {
+	unified string            // the v2 folder; empty when no v2 hierarchy is mounted
+	id      uint64            // of the v2 cgroup
+	legacy  map[string]string // v1 controller → folder
+}
+
+// hierarchies are the cgroup mounts of a host.
+type hierarchies struct {
+	unified string            // mount point of v2
+	legacy  map[string]string // v1 controller → mount point
+}
+
+// kind is the word for them in event.Doctor.Hierarchy; empty: none is mounted.
+func (h hierarchies) kind() string {
+	switch {
+	case h.unified != "" && len(h.legacy) > 0:
+		return "hybrid"
+	case h.unified != "":
+		return "v2"
+	case len(h.legacy) > 0:
+		return "v1"
+	}
+	return ""
+}
+
+// readHierarchies reads the format of /proc/self/mounts (proc(5)).
+func readHierarchies(mounts string) hierarchies {
+	h := hierarchies{legacy: map[string]string{}}
+	for _, line := range strings.Split(mounts, "\n") {
+		f := strings.Fields(line)
+		if len(f) < 4 {
+			continue
+		}
+		dir := unescapeMount(f[1])
+		switch f[2] {
+		case "cgroup2":
+			if h.unified == "" {
+				h.unified = dir
+			}
+		case "cgroup":
+			for _, c := range strings.Split(f[3], ",") {
+				switch c {
+				case "cpu", "memory", "pids", "freezer", "devices":
+					if h.legacy[c] == "" {
+						h.legacy[c] = dir
+					}
+				}
+			}
+		}
+	}
+	return h
+}
+
+// unescapeMount undoes the octal escapes of /proc/self/mounts.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func makeScratch(h hierarchies) (*scratch, error) {
+	if h.kind() == "" {
+		return nil, errors.New("no cgroup hierarchy is mounted")
+	}
+	name := fmt.Sprintf("breakwater-probe-%d", os.Getpid())
+	s := &scratch{legacy: map[string]string{}}
+	if h.unified != "" {
+		dir := filepath.Join(h.unified, name)
+		var info syscall.Stat_t
+		if err := errors.Join(os.MkdirAll(dir, 0o755), syscall.Stat(dir, &info)); err != nil {
+			return nil, fmt.Errorf("make a scratch cgroup: %w", err)
+		}
+		s.unified, s.id = dir, info.Ino // kernfs: a cgroup's id is its folder's inode number
+	}
+	for controller, mount := range h.legacy {
+		dir := filepath.Join(mount, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			s.remove()
+			return nil, fmt.Errorf("make a scratch cgroup: %w", err)
+		}
+		s.legacy[controller] = dir
+	}
+	return s, nil
+}
+
+func (s *scratch) dirs() []string {
+	var dirs []string
+	if s.unified != "" {
+		dirs = append(dirs, s.unified)
+	}
+	for _, d := range s.legacy {
+		dirs = append(dirs, d)
+	}
+	return dirs
+}
+
+// enter moves a process into the scratch cgroup of every hierarchy.
+func (s *scratch) enter(pid int) error {
+	for _, dir := range s.dirs() {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("move the canary into the scratch cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// remove takes the scratch cgroups away. A cgroup stays busy for a moment
+// after its last process ended.
+func (s *scratch) remove() error {
+	var errs []error
+	for _, dir := range s.dirs() {
+		var err error
+		for range 200 {
+			if err = os.Remove(dir); err == nil || !errors.Is(err, syscall.EBUSY) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove the scratch cgroup: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// controller is the folder that holds a controller's files for the scratch
+// cgroup and whether those are v1's; empty when the host gives it to neither.
+func (s *scratch) controller(name string) (dir string, legacy bool) {
+	if dir, ok := s.legacy[name]; ok {
+		return dir, true
+	}
+	if s.unified == "" {
+		return "", false
+	}
+	have, err := os.ReadFile(filepath.Join(s.unified, "cgroup.controllers"))
+	if err != nil {
+		return "", false
+	}
+	for _, c := range strings.Fields(string(have)) {
+		if c == name {
+			return s.unified, false
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,72 @@
+package probe
+
+import (
+	"strings"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// mechanismCreation marks what an engine sets when it creates a container.
+const mechanismCreation = "creation"
+
+// startRow is the control over images and start parameters: an engine that
+// asks the gate refuses; what no gate saw is judged when it appears.
+func startRow(found []event.Engine) event.Capability {
+	r := event.Capability{Control: event.ControlStart, Title: "images and start parameters"}
+	var with, dead, without []string
+	for _, e := range found {
+		switch e.Gate {
+		case "installed":
+			with = append(with, e.Name)
+		case "unreachable":
+			dead = append(dead, e.Name)
+		default:
+			without = append(without, e.Name)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		r.Strength, r.Why = event.StrengthNone, "no container engine was found"
+		r.Fix = "start an engine: Docker, containerd, Podman or CRI-O"
+	case len(with) > 0:
+		r.Strength, r.Mechanism, r.Why = event.StrengthPrevent, "gate", "asked before each start by "+strings.Join(with, ", ")
+		if len(without) > 0 {
+			r.Why += "; containers of " + strings.Join(without, ", ") + " that Docker did not start are judged when they appear, and stopped"
+		}
+	case len(dead) > 0:
+		r.Strength, r.Mechanism = event.StrengthPrevent, "gate"
+		r.Why = "the gate of " + strings.Join(dead, ", ") + " does not answer: the engine refuses every request"
+		r.Fix = "start it: breakwater gate run (or take it out: breakwater gate uninstall)"
+	default:
+		r.Strength, r.Mechanism = event.StrengthKill, "agent"
+		r.Why = "no gate in " + strings.Join(without, ", ") + ": containers are judged when they appear, and stopped"
+		r.Fix = "to refuse before the start: breakwater gate install"
+	}
+	return r
+}
+
+// gated reports whether some engine asks the gate.
+func gated(found []event.Engine) bool {
+	for _, e := range found {
+		if e.Gate == "installed" {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutGate weakens what only the gate sees to.
+func withoutGate(rows []event.Capability) {
+	for i := range rows {
+		r := &rows[i]
+		if r.Mechanism != mechanismCreation {
+			continue
+		}
+		r.Strength, r.Mechanism = event.StrengthNone, ""
+		r.Why = "no gate sees to it that containers are created so; " + r.Why
+		if r.Fix != "" {
+			r.Fix += "; or: "
+		}
+		r.Fix += "breakwater gate install, and policy start.require"
+	}
+}
