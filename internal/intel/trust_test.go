@@ -9,13 +9,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/intel"
 )
@@ -123,7 +122,7 @@ func TestKillLeavesAGoodBundle(t *testing.T) {
 	}
 	p, data := newPublisher(t), t.TempDir()
 	build(t, intel.Options{Data: data, Source: p.URL})
-	for i := range 25 {
+	for i := range 40 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKillLeavesAGoodBundle$")
 		cmd.Env = append(os.Environ(), "INTEL_TEST_BUILD="+data, "INTEL_TEST_SOURCE="+p.URL)
 		out, err := cmd.StdoutPipe()
@@ -133,13 +132,11 @@ func TestKillLeavesAGoodBundle(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// The child says when it builds; then the moments are spread over a
-		// build's length by chance and by i.
-		buf := make([]byte, 1)
-		if _, err := out.Read(buf); err != nil {
+		// The child writes a byte at every step of every build: each round
+		// lets it come one step further.
+		if _, err := io.ReadFull(out, make([]byte, i+1)); err != nil {
 			t.Fatal(err)
 		}
-		spin(time.Duration(i) * 7 * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		b, err := intel.Open(t.Context(), data)
@@ -157,16 +154,11 @@ func TestKillLeavesAGoodBundle(t *testing.T) {
 	}
 }
 
-// spin passes a chosen time by work, so that a kill falls into a build.
-func spin(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
-}
-
 func buildForever(t *testing.T) {
-	fmt.Println("building")
+	step := func(intel.Progress) { _, _ = os.Stdout.WriteString(".") }
 	for {
-		_, err := intel.Build(t.Context(), intel.Options{Data: os.Getenv("INTEL_TEST_BUILD"), Source: os.Getenv("INTEL_TEST_SOURCE"), Program: "test"})
+		_, err := intel.Build(t.Context(), intel.Options{Data: os.Getenv("INTEL_TEST_BUILD"),
+			Source: os.Getenv("INTEL_TEST_SOURCE"), Program: "test", Progress: step})
 		if err != nil {
 			t.Fatal(err)
 		}
