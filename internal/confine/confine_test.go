@@ -1,0 +1,228 @@
+package confine_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/breakwater-sec/breakwater/internal/confine"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == confine.Command {
+		child()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child does what its standard input says, after Enter.
+func child() {
+	order, _ := io.ReadAll(os.Stdin)
+	budget := confine.DefaultBudget()
+	if string(order) == "cpu" {
+		budget.CPU = 1
+	}
+	uid := os.Getuid() // Enter takes even that away
+	missing := confine.Enter(budget)
+	switch string(order) {
+	case "acts":
+		_ = json.NewEncoder(os.Stdout).Encode(acts(missing, uid))
+	case "panic":
+		panic("secret\x1b[31m")
+	case "memory":
+		var hold [][]byte
+		for {
+			b := make([]byte, 16<<20)
+			for i := range b {
+				b[i] = 1
+			}
+			hold = append(hold, b)
+			runtime.KeepAlive(hold)
+		}
+	case "cpu":
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n)
+		}
+	case "wait":
+		fmt.Println("waiting")
+		_, _ = io.ReadAll(os.NewFile(3, "wait"))
+	}
+}
+
+// result is what became of every forbidden act.
+type result struct {
+	Missing []string
+	Acts    map[string]string
+	UID     int
+	Content string
+}
+
+func acts(missing []string, uid int) result {
+	r := result{Missing: missing, UID: uid, Acts: map[string]string{}}
+	try := func(name string, act func() error) {
+		if err := act(); err != nil {
+			r.Acts[name] = err.Error()
+		} else {
+			r.Acts[name] = ""
+		}
+	}
+	// Threads made before and after Enter both count.
+	for i := range 4 {
+		got := make(chan error)
+		go func() {
+			runtime.LockOSThread() // forces a thread of its own
+			_, err := os.Open("/etc/passwd")
+			got <- err
+		}()
+		err := <-got
+		try(fmt.Sprintf("open on thread %d", i), func() error { return err })
+	}
+	try("open", func() error { _, err := os.ReadFile("/etc/passwd"); return err })
+	try("open own memory", func() error { _, err := os.Open("/proc/self/mem"); return err })
+	try("write", func() error { return os.WriteFile("/tmp/confined-reader-was-here", nil, 0o600) })
+	try("list", func() error { _, err := os.ReadDir("/"); return err })
+	try("dial tcp", func() error { _, err := net.Dial("tcp", "127.0.0.1:22"); return err })
+	try("dial unix", func() error { _, err := net.Dial("unix", "/var/run/docker.sock"); return err })
+	try("socket", func() error { _, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); return err })
+	try("execve", func() error { return syscall.Exec("/bin/true", []string{"true"}, nil) })
+	try("fork", func() error { return exec.Command("/bin/true").Run() })
+	try("ptrace", func() error { return unix.PtraceAttach(1) })
+	try("kill", func() error { return unix.Kill(-1, 0) })
+	try("bpf", func() error { _, _, e := unix.Syscall(unix.SYS_BPF, 0, 0, 0); return asError(e) })
+	try("io_uring", func() error { _, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0); return asError(e) })
+	try("memfd", func() error { _, err := unix.MemfdCreate("x", 0); return err })
+	try("setuid", func() error { _, _, e := unix.RawSyscall(unix.SYS_SETUID, 0, 0, 0); return asError(e) })
+	try("unshare", func() error { return unix.Unshare(unix.CLONE_NEWUSER) })
+	try("mount", func() error { return unix.Mount("none", "/tmp", "tmpfs", 0, "") })
+	content, _ := io.ReadAll(os.NewFile(3, "given"))
+	r.Content = string(content)
+	return r
+}
+
+func asError(e syscall.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
+
+func run(t *testing.T, ctx context.Context, order string, files ...*os.File) (string, []string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	missing, err := confine.Run(ctx, confine.Child{Stdin: strings.NewReader(order), Stdout: &out, Files: files})
+	return out.String(), missing, err
+}
+
+func pipe(t *testing.T, content string) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	go func() {
+		_, _ = io.WriteString(w, content)
+		w.Close()
+	}()
+	return r
+}
+
+func TestChildCanOnlyCompute(t *testing.T) {
+	out, missing, err := run(t, t.Context(), "acts", pipe(t, "what it was given"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	for name, failure := range r.Acts {
+		if failure == "" {
+			t.Errorf("%s succeeded in the confined child", name)
+		}
+	}
+	if len(r.Acts) < 18 {
+		t.Errorf("only %d acts were tried", len(r.Acts))
+	}
+	if r.Content != "what it was given" {
+		t.Errorf("read %q from the descriptor it was given", r.Content)
+	}
+	if os.Geteuid() == 0 && r.UID != 65534 {
+		t.Errorf("the child ran as user %d", r.UID)
+	}
+	t.Logf("missing here: parent %q, child %q", missing, r.Missing)
+	for _, m := range r.Missing {
+		if strings.Contains(m, "seccomp") || strings.Contains(m, "could") {
+			t.Errorf("missing: %s", m)
+		}
+	}
+	if _, err := os.Stat("/tmp/confined-reader-was-here"); err == nil {
+		t.Error("the child wrote a file")
+	}
+}
+
+func TestCrashIsOneSentence(t *testing.T) {
+	for order, want := range map[string]string{
+		"panic":  "crashed",
+		"memory": "memory",
+		"cpu":    "CPU time",
+	} {
+		t.Run(order, func(t *testing.T) {
+			_, _, err := run(t, t.Context(), order)
+			var crash *confine.CrashError
+			if !errors.As(err, &crash) || !strings.Contains(err.Error(), want) {
+				t.Fatalf("got %v, want a crash naming %q", err, want)
+			}
+			if strings.ContainsAny(err.Error(), "\n\x1b") || strings.Contains(err.Error(), "goroutine") {
+				t.Errorf("not one clean sentence: %q", err)
+			}
+		})
+	}
+}
+
+// firstWrite tells when something was written.
+type firstWrite struct{ c chan struct{} }
+
+func (w firstWrite) Write(p []byte) (int, error) {
+	select {
+	case w.c <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func TestContextEndKillsTheChild(t *testing.T) {
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the test's own limit"))
+	defer cancel()
+	r, w, err := os.Pipe() // never written: the child waits forever
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	waiting := make(chan struct{}, 1)
+	ended := make(chan error)
+	go func() {
+		_, err := confine.Run(ctx, confine.Child{Stdin: strings.NewReader("wait"), Stdout: firstWrite{waiting}, Files: []*os.File{r}})
+		ended <- err
+	}()
+	<-waiting
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "stopped") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,196 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	errNoManifest = errors.New("holds no manifest.json: not an archive of `docker save`")
+	errTruncated  = errors.New("ends too early: the archive is truncated")
+)
+
+// maxMembers bounds the entries of the outer archive: a few per layer.
+const maxMembers = 20_000
+
+// member is one entry of the outer archive.
+type member struct {
+	off, size int64
+	link      string // symlink target, cleaned; "" for files
+	twice     bool
+}
+
+// archive is the index of an outer archive.
+type archive struct {
+	r       io.ReaderAt
+	members map[string]member
+}
+
+// ReadArchive reads one image from size bytes of r, its layers in parallel.
+// newSink is called once a layer, from several goroutines. An archive that is
+// compressed as a whole is read as a stream.
+func ReadArchive(ctx context.Context, r io.ReaderAt, size int64, o Options, newSink func() Sink) (*Image, error) {
+	plain, compressed, closer, err := decompress(io.NewSectionReader(r, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	defer closer()
+	if compressed {
+		return ReadStream(ctx, plain, o, newSink)
+	}
+	s := newReading(ctx, o)
+	a, err := index(r, size)
+	if err != nil {
+		return nil, err
+	}
+	m, img, err := a.image(o.Want, s.limits)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := a.layers(s, m, newSink)
+	if err != nil {
+		return nil, err
+	}
+	img.Gaps = s.gaps()
+	return img, img.place(layers)
+}
+
+// index reads the outer headers only. archive/tar reads no byte ahead of what
+// it returns, so the reader's position after Next is where the content lies.
+func index(r io.ReaderAt, size int64) (*archive, error) {
+	a := &archive{r: r, members: map[string]member{}}
+	sr := io.NewSectionReader(r, 0, size)
+	tr := tar.NewReader(sr)
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return a, nil
+		}
+		if err != nil {
+			return nil, outerError(err, n)
+		}
+		if n >= maxMembers {
+			return nil, &LimitError{"members", maxMembers}
+		}
+		off, err := sr.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		if off+h.Size > size {
+			return nil, errTruncated
+		}
+		a.add(h, off)
+	}
+}
+
+// outerError tells a file that is no archive at all from one that is cut off.
+func outerError(err error, members int) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errTruncated
+	case errors.Is(err, tar.ErrHeader) && members == 0:
+		return errors.New("is not a tar archive")
+	}
+	return err
+}
+
+func (a *archive) add(h *tar.Header, off int64) {
+	name := CleanPath(h.Name)
+	_, twice := a.members[name]
+	switch kindOf(h.Typeflag) {
+	case File:
+		a.members[name] = member{off: off, size: h.Size, twice: twice}
+	case Symlink:
+		a.members[name] = member{link: CleanPath(path.Join(path.Dir(name), h.Linkname)), twice: twice}
+	case Hardlink:
+		a.members[name] = member{link: CleanPath(h.Linkname), twice: twice}
+	}
+}
+
+// find resolves links inside the archive: older engines write a layer that
+// occurs twice as a symlink to its first copy.
+func find(members map[string]member, name string) (string, member, error) {
+	clean := CleanPath(name)
+	for range 8 {
+		m, ok := members[clean]
+		switch {
+		case !ok:
+			return "", member{}, fmt.Errorf("%s is missing: the archive is truncated or forged", name)
+		case m.twice:
+			return "", member{}, fmt.Errorf("holds %s more than once: which one an engine would load is not certain", name)
+		case m.link == "":
+			return clean, m, nil
+		}
+		clean = m.link
+	}
+	return "", member{}, fmt.Errorf("%s: too many links", name)
+}
+
+func (a *archive) read(name string, limit int64) ([]byte, error) {
+	_, m, err := find(a.members, name)
+	if err != nil {
+		return nil, err
+	}
+	if m.size > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
+	}
+	data := make([]byte, m.size)
+	if _, err := io.ReadFull(io.NewSectionReader(a.r, m.off, m.size), data); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, unexpected(err))
+	}
+	return data, nil
+}
+
+func (a *archive) image(want string, limits Limits) (manifest, *Image, error) {
+	if _, ok := a.members["manifest.json"]; !ok {
+		return manifest{}, nil, errNoManifest
+	}
+	data, err := a.read("manifest.json", limits.Metadata)
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	ms, err := parseManifest(data)
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	m, err := choose(ms, want)
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	data, err = a.read(m.Config, limits.Metadata)
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	img, err := parseConfig(m, data, limits)
+	return m, img, err
+}
+
+func (a *archive) layers(s *reading, m manifest, newSink func() Sink) ([]Layer, error) {
+	s.total.Store(int64(len(m.Layers)))
+	layers := make([]Layer, len(m.Layers))
+	g, ctx := errgroup.WithContext(s.ctx)
+	s.ctx = ctx
+	g.SetLimit(min(runtime.GOMAXPROCS(0), 4))
+	for i, name := range m.Layers {
+		g.Go(func() error {
+			_, mem, err := find(a.members, name)
+			if err != nil {
+				return err
+			}
+			sr := io.NewSectionReader(a.r, mem.off, mem.size)
+			layers[i], err = s.readLayer(sr, sr, newSink())
+			if err != nil {
+				return fmt.Errorf("layer %d (%s): %w", i, name, err)
+			}
+			return nil
+		})
+	}
+	return layers, g.Wait()
+}

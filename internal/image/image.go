@@ -1,0 +1,176 @@
+// Package image reads container images: what an image archive holds, which
+// layers its configuration names, and every entry of every layer exactly once.
+//
+// It reads two forms of the `docker save` format, the old one
+// (<id>/layer.tar beside a config file) and the newer one with an OCI layout
+// inside (blobs/sha256/…), from a file that can be read at any offset
+// ([ReadArchive]: layers in parallel) or from a stream ([ReadStream]: one pass,
+// nothing kept but metadata). Layers may be plain, gzip or zstd.
+//
+// Everything here is hostile input. Nothing touches the host's file system:
+// names are only cleaned and compared, links are never followed on a disk, and
+// every count, size and depth has a limit. The config's SHA-256 must be the
+// one the archive names, and each layer's must be the diff id that the config
+// names, so a report always speaks about the content of its digest. Hashing
+// runs over the bytes that are read anyway.
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+)
+
+// Limits bound what one image may cost. A zero field means its default.
+type Limits struct {
+	Entries  int64 // archive entries over all layers
+	Bytes    int64 // decompressed bytes over all layers
+	Layers   int
+	Metadata int64 // bytes of one manifest or config
+	Path     int   // bytes of one entry's name; longer ones are skipped, with a gap
+	Depth    int   // directories in one entry's name; deeper ones likewise
+}
+
+// DefaultLimits fit every image seen in the wild with a wide margin: 4 million
+// entries, 64 GiB of content, 512 layers (engines stop at 127).
+func DefaultLimits() Limits {
+	return Limits{Entries: 4_000_000, Bytes: 64 << 30, Layers: 512, Metadata: 8 << 20, Path: 4096, Depth: 256}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	l.Entries = orDefault(l.Entries, d.Entries)
+	l.Bytes = orDefault(l.Bytes, d.Bytes)
+	l.Layers = orDefault(l.Layers, d.Layers)
+	l.Metadata = orDefault(l.Metadata, d.Metadata)
+	l.Path = orDefault(l.Path, d.Path)
+	l.Depth = orDefault(l.Depth, d.Depth)
+	return l
+}
+
+func orDefault[T int | int64](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+// Options say what to read.
+type Options struct {
+	// Want selects one image of an archive that holds several: a tag as the
+	// archive writes it, or a config digest. Empty: the archive must hold one.
+	Want   string
+	Limits Limits
+	// Progress is told about the work done so far; it must be quick and safe
+	// for concurrent calls. Nil is allowed.
+	Progress func(Progress)
+}
+
+// Progress is how far a reader came.
+type Progress struct {
+	Layers int   `json:"layers"` // finished
+	Total  int   `json:"total"`  // 0 while unknown
+	Bytes  int64 `json:"bytes"`  // decompressed layer bytes read
+}
+
+// Image is one image of an archive, read to the end.
+type Image struct {
+	Digest   string // of the config: "sha256:" + 64 hex
+	Platform string // os/arch[/variant]
+	Tags     []string
+	Config   Config
+	Layers   []Layer
+	Gaps     []string // what was skipped, one sentence each
+}
+
+// Layer is one layer of an image, the base first.
+type Layer struct {
+	DiffID string
+	Step   string // the build step, from the config's history
+	Size   int64  // decompressed bytes
+	Files  int    // entries that are not directories
+	Sink   Sink   // what the caller's newSink returned for it
+}
+
+// Kind is the kind of an entry.
+type Kind uint8
+
+// The kinds.
+const (
+	File Kind = iota
+	Dir
+	Symlink
+	Hardlink
+	Other // devices, pipes
+)
+
+// Entry is one entry of a layer. Whiteouts are entries like any other.
+type Entry struct {
+	Path string // clean, relative to the image's root, never empty, never above it
+	Kind Kind
+	Link string // target of links, as written
+	Size int64
+	Mode uint32 // permission bits
+}
+
+// Sink takes the entries of one layer in the archive's order, in one
+// goroutine. Content is only valid during the call; it is nil unless the entry
+// is a File, need not be read to the end, and implements io.ReaderAt where the
+// source allows it. An error ends the reading of the whole image.
+type Sink interface {
+	Visit(e Entry, content io.Reader) error
+}
+
+// A LimitError says which limit an image exceeded.
+type LimitError struct {
+	What  string
+	Limit int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("holds more than %d %s, the limit of this scanner", e.Limit, e.What)
+}
+
+// reading is the state that all layers of one image share.
+type reading struct {
+	ctx      context.Context
+	limits   Limits
+	progress func(Progress)
+	entries  atomic.Int64
+	bytes    atomic.Int64
+	layers   atomic.Int64
+	total    atomic.Int64
+	skipped  atomic.Int64 // entries with names beyond the limits
+}
+
+func newReading(ctx context.Context, o Options) *reading {
+	return &reading{ctx: ctx, limits: o.Limits.withDefaults(), progress: o.Progress}
+}
+
+func (s *reading) addBytes(n int) error {
+	if s.bytes.Add(int64(n)) > s.limits.Bytes {
+		return &LimitError{"bytes of layer content", s.limits.Bytes}
+	}
+	return s.ctx.Err()
+}
+
+func (s *reading) addEntry() error {
+	if s.entries.Add(1) > s.limits.Entries {
+		return &LimitError{"files", s.limits.Entries}
+	}
+	return nil
+}
+
+func (s *reading) report() {
+	if s.progress != nil {
+		s.progress(Progress{Layers: int(s.layers.Load()), Total: int(s.total.Load()), Bytes: s.bytes.Load()})
+	}
+}
+
+func (s *reading) gaps() []string {
+	if n := s.skipped.Load(); n > 0 {
+		return []string{fmt.Sprintf("%d files were not looked at: their names are longer than %d bytes or deeper than %d directories", n, s.limits.Path, s.limits.Depth)}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+// Package gobinary finds the modules that Go programs were built from: the
+// build information that the Go linker writes into every program. See
+// debug/buildinfo for the format.
+//
+// A program is read forward and only as far as its data segment, which begins
+// with that information; nothing but the text itself is kept in memory, so a
+// program of 100 MB costs as much as a small one.
+package gobinary
+
+import (
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"github.com/package-url/packageurl-go"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/inventory"
+)
+
+// minSize: the smallest program of the Go linker, stripped, has over 1 MB.
+const minSize = 256 << 10
+
+// Driver is the inventory's driver for Go programs.
+type Driver struct{}
+
+// Wants executables that are large enough.
+func (Driver) Wants(_ string, info inventory.Info) bool {
+	return info.Executable && info.Size >= minSize
+}
+
+// Extract lists the main module, its dependencies with replacements applied,
+// and the standard library as "stdlib". Programs of other languages have none.
+func (Driver) Extract(f inventory.File) ([]event.Package, error) {
+	bi, err := read(f.Content)
+	if err != nil || bi == nil {
+		return nil, err
+	}
+	return packages(bi), nil
+}
+
+// read gives nil for what is no Go program.
+func read(r io.Reader) (*debug.BuildInfo, error) {
+	version, text, err := scan(r)
+	switch {
+	case errors.Is(err, errNoBuildInfo):
+		return nil, nil
+	case errors.Is(err, errOldFormat):
+		at, ok := r.(io.ReaderAt)
+		if !ok {
+			return nil, err
+		}
+		return readOld(at)
+	case err != nil:
+		return nil, err
+	}
+	bi, err := debug.ParseBuildInfo(text)
+	if err != nil {
+		return nil, fmt.Errorf("Go build information: %w", err)
+	}
+	bi.GoVersion = version
+	return bi, nil
+}
+
+// readOld reads any place of the program: before Go 1.18 the information held
+// pointers to strings elsewhere.
+func readOld(at io.ReaderAt) (*debug.BuildInfo, error) {
+	bi, err := buildinfo.Read(at)
+	if err != nil {
+		return nil, fmt.Errorf("Go build information: %w", err)
+	}
+	return bi, nil
+}
+
+func packages(bi *debug.BuildInfo) []event.Package {
+	out := make([]event.Package, 0, len(bi.Deps)+2)
+	if v, ok := strings.CutPrefix(bi.GoVersion, "go"); ok {
+		v, _, _ = strings.Cut(v, " ") // "go1.26.3 X:experiments"
+		out = append(out, module("stdlib", v))
+	}
+	if bi.Main.Path != "" && bi.Main.Version != "" {
+		out = append(out, module(bi.Main.Path, bi.Main.Version))
+	}
+	for _, d := range bi.Deps {
+		if d.Replace != nil && d.Replace.Version != "" { // a folder has no version
+			d = d.Replace
+		}
+		if d.Path != "" && d.Version != "" {
+			out = append(out, module(d.Path, d.Version))
+		}
+	}
+	return out
+}
+
+// module keeps the version as Go writes it (v1.2.3); the standard library has
+// no "v", as in the Go vulnerability database.
+func module(path, version string) event.Package {
+	namespace, name := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		namespace, name = path[:i], path[i+1:]
+	}
+	return event.Package{
+		Name: path, Version: version, Ecosystem: "Go",
+		PURL: packageurl.NewPackageURL(packageurl.TypeGolang, namespace, name, version, nil, "").ToString(),
+	}
+}

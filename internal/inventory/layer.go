@@ -1,0 +1,236 @@
+package inventory
+
+import (
+	"fmt"
+	"hash/maphash"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Limits of one image. They bound what a hostile image can make the engine
+// keep; what lies beyond them becomes a gap.
+const (
+	maxPackages = 200_000 // per layer
+	maxGaps     = 100     // per layer; the rest is counted
+)
+
+// Kind is the kind of an entry of a layer.
+type Kind uint8
+
+// The kinds.
+const (
+	Regular Kind = iota
+	Dir
+	Symlink
+	Hardlink
+	Other
+)
+
+// Entry is one entry of a layer, whiteouts included.
+type Entry struct {
+	Path       string // clean, relative to the image's root
+	Kind       Kind
+	Link       string
+	Size       int64
+	Executable bool
+}
+
+// Engine makes layers and merges them. Use one per image.
+type Engine struct {
+	drivers []Driver
+	release Release
+	seed    maphash.Seed
+}
+
+// Release reads os-release files, the one kind of evidence that yields a
+// distribution instead of packages.
+type Release interface {
+	Wants(path string) bool
+	Extract(f File) (Distro, error)
+}
+
+// NewEngine makes an engine of drivers, asked in this order.
+func NewEngine(release Release, drivers []Driver) *Engine {
+	return &Engine{drivers: drivers, release: release, seed: maphash.MakeSeed()}
+}
+
+// Layer collects one layer. It is not safe for concurrent use, but several
+// layers of one engine are independent.
+type Layer struct {
+	engine *Engine
+	found  map[string]*evidence
+	// present holds the hash of every path, so that a later layer is known to
+	// replace a file of an earlier one without keeping all names: one for
+	// things that are not directories, one for directories. Sorted by Merge.
+	present, dirs []uint64
+	removed       map[string]bool // whiteouts
+	opaque        map[string]bool // directories that hide everything below them
+	packages      int
+	gaps          []string
+	moreGaps      int
+}
+
+// evidence is what one file of a layer proves.
+type evidence struct {
+	driver   Driver
+	packages []event.Package
+	distro   *Distro
+}
+
+// NewLayer starts a layer.
+func (e *Engine) NewLayer() *Layer {
+	return &Layer{engine: e, found: map[string]*evidence{}, removed: map[string]bool{}, opaque: map[string]bool{}}
+}
+
+const (
+	whiteout = ".wh."
+	opaque   = ".wh..wh..opq"
+)
+
+// Visit takes one entry, in the layer's order; content is nil unless it is a
+// regular file. It fails for no content: what cannot be read becomes a gap.
+func (l *Layer) Visit(e Entry, content io.Reader) {
+	dir, base := split(e.Path)
+	if strings.HasPrefix(base, whiteout) {
+		l.whiteout(dir, base)
+		return
+	}
+	h := maphash.String(l.engine.seed, e.Path)
+	if e.Kind == Dir {
+		l.dirs = append(l.dirs, h)
+		return
+	}
+	l.present = append(l.present, h)
+	delete(l.found, e.Path) // the last of two entries with one name counts
+	switch e.Kind {
+	case Regular:
+		l.file(File{Path: e.Path, Info: Info{Size: e.Size, Executable: e.Executable}, Content: content})
+	case Hardlink:
+		l.hardlink(e)
+	case Symlink:
+		l.symlink(e)
+	}
+}
+
+func split(path string) (dir, base string) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path
+	}
+	return path[:i], path[i+1:]
+}
+
+func (l *Layer) whiteout(dir, base string) {
+	switch {
+	case base == opaque:
+		l.opaque[dir] = true
+	case strings.HasPrefix(base, whiteout+whiteout), base == whiteout:
+		// aufs bookkeeping: hides nothing
+	case dir == "":
+		l.removed[base[len(whiteout):]] = true
+	default:
+		l.removed[dir+"/"+base[len(whiteout):]] = true
+	}
+}
+
+func (l *Layer) file(f File) {
+	if l.engine.release.Wants(f.Path) {
+		d, err := l.engine.release.Extract(f)
+		if err != nil {
+			l.gap("%s: %v", f.Path, err)
+			return
+		}
+		l.found[f.Path] = &evidence{distro: &d}
+		return
+	}
+	for _, d := range l.engine.drivers {
+		if d.Wants(f.Path, f.Info) {
+			l.extract(d, f)
+			return
+		}
+	}
+}
+
+func (l *Layer) extract(d Driver, f File) {
+	packages, err := d.Extract(f)
+	if err != nil {
+		l.gap("%s: %v", f.Path, err)
+	}
+	if room := maxPackages - l.packages; len(packages) > room {
+		l.gap("%s: a layer of this image proves more than %d packages; the rest is not listed", f.Path, maxPackages)
+		packages = packages[:room]
+	}
+	l.packages += len(packages)
+	if len(packages) > 0 {
+		l.found[f.Path] = &evidence{driver: d, packages: packages}
+	}
+}
+
+// hardlink gives a second name of a file the evidence of the first, when the
+// first was read; a link that should be evidence and is not becomes a gap.
+func (l *Layer) hardlink(e Entry) {
+	target := strings.TrimPrefix(strings.TrimPrefix(e.Link, "."), "/")
+	if ev, ok := l.found[target]; ok {
+		l.found[e.Path] = ev
+		return
+	}
+	if l.wanted(e.Path) {
+		l.gap("%s: is a hard link to %q, which was not read as evidence", e.Path, e.Link)
+	}
+}
+
+// symlink: links are not followed. Distributions link etc/os-release to
+// usr/lib/os-release, which is read there.
+func (l *Layer) symlink(e Entry) {
+	if l.wanted(e.Path) && !l.engine.release.Wants(e.Path) {
+		l.gap("%s: is a symbolic link to %q, which was not followed", e.Path, e.Link)
+	}
+}
+
+func (l *Layer) wanted(path string) bool {
+	return slices.ContainsFunc(l.engine.drivers, func(d Driver) bool { return d.Wants(path, Info{}) })
+}
+
+func (l *Layer) gap(format string, args ...any) {
+	if len(l.gaps) == maxGaps {
+		l.moreGaps++
+		return
+	}
+	l.gaps = append(l.gaps, fmt.Sprintf(format, args...))
+}
+
+// covers reports whether this layer hides path from the layers below it.
+func (l *Layer) covers(path string) bool {
+	if l.removed[path] || l.has(l.present, path) || l.has(l.dirs, path) {
+		return true
+	}
+	for dir := path; dir != ""; {
+		dir, _ = split(dir)
+		if l.opaque[dir] || dir != "" && (l.removed[dir] || l.has(l.present, dir)) {
+			return true
+		}
+	}
+	return false
+}
+
+// removes is covers without replacing: the file was gone after this layer.
+func (l *Layer) removes(path string) bool {
+	if l.removed[path] {
+		return true
+	}
+	for dir := path; dir != ""; {
+		dir, _ = split(dir)
+		if l.opaque[dir] || l.removed[dir] {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Layer) has(sorted []uint64, path string) bool {
+	_, ok := slices.BinarySearch(sorted, maphash.String(l.engine.seed, path))
+	return ok
+}
