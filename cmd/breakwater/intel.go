@@ -122,7 +122,7 @@ func newIntelVerifyCommand(env *environment) *cobra.Command {
 }
 
 func printIntelStatus(w io.Writer, m intel.Manifest, now time.Time) error {
-	fmt.Fprintf(w, "version  %s\nbuilt    %s\nschema   %d\nsize     %.1f MB\n\n", m.Version, m.Built.Format(time.RFC3339), m.Schema, float64(m.Size)/1e6)
+	fmt.Fprintf(w, "version  %s\nbuilt    %s\nschema   %d\nsize     %s\n\n", m.Version, m.Built.Format(time.RFC3339), m.Schema, amount(m.Size))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SOURCE\tRECORDS\tNEWEST\tCONFIRMED\tPROBLEMS")
 	for _, s := range m.Sources {
@@ -145,7 +145,7 @@ func sourceProblems(s intel.Source) string {
 		problems = append(problems, s.Error)
 	}
 	if s.Skipped > 0 {
-		problems = append(problems, fmt.Sprintf("%d malformed records left out, e.g. %s", s.Skipped, strings.Join(s.Examples[:1], "")))
+		problems = append(problems, fmt.Sprintf("%s left out, e.g. %s", plural(s.Skipped, "malformed record"), s.Examples[0]))
 	}
 	if len(problems) == 0 {
 		return "-"
@@ -175,6 +175,21 @@ func ago(t, now time.Time) string {
 	}
 }
 
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// amount of bytes, for people.
+func amount(n int64) string {
+	if n < 1e6 {
+		return fmt.Sprintf("%d kB", (n+999)/1000)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
+
 // intelProgress writes one line a source, and on a terminal a line that moves
 // while a source is fetched.
 type intelProgress struct {
@@ -198,14 +213,14 @@ func (p *intelProgress) show(now intel.Progress) {
 		return
 	}
 	p.shown = time.Now()
-	amount := fmt.Sprintf("%.1f MB", float64(now.Done)/1e6)
+	line := fmt.Sprintf("%-14s %s", now.Source, now.Stage)
+	if now.Done > 0 {
+		line += " " + amount(now.Done)
+	}
 	if now.Total > 0 {
-		amount += fmt.Sprintf(" of %.1f MB", float64(now.Total)/1e6)
+		line += " of " + amount(now.Total)
 	}
-	if now.Done == 0 {
-		amount = ""
-	}
-	fmt.Fprintf(p.w, "\r\033[K%-14s %s %s", now.Source, now.Stage, amount)
+	fmt.Fprint(p.w, "\r\033[K"+line)
 }
 
 // clear removes the moving line.
@@ -222,7 +237,7 @@ func sourceLine(s intel.Source) string {
 	case s.Error != "":
 		return fmt.Sprintf("failed, data of %s kept: %s", day(s.Fetched), s.Error)
 	}
-	line := fmt.Sprintf("%d records", s.Records)
+	line := plural(s.Records, "record")
 	if !s.Updated.IsZero() {
 		line += ", newest " + day(s.Updated)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -17,7 +18,15 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command line as people do: testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:  "testdata/script",
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			// Nothing of this machine: state goes to the script's own folder,
+			// advisories come from the project's own mirror.
+			mirror, err := filepath.Abs("../../internal/intel/testdata/mirror")
+			env.Setenv("BREAKWATER_DATA", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("MIRROR", "file://"+mirror)
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})
 }

@@ -34,7 +34,7 @@ type publisher struct {
 	agent string
 }
 
-func newPublisher(t *testing.T) *publisher {
+func newPublisher(t testing.TB) *publisher {
 	t.Helper()
 	p := &publisher{files: map[string]string{}, down: map[string]int{}, full: map[string]int{}}
 	root := filepath.Join("testdata", "mirror")

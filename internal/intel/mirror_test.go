@@ -58,7 +58,7 @@ func pack(t *testing.T, dir string) (archive, csv []byte) {
 }
 
 // zipped makes an archive whose bytes depend on its entries only.
-func zipped(t *testing.T, entries map[string]string) []byte {
+func zipped(t testing.TB, entries map[string]string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := zip.NewWriter(&buf)

@@ -161,9 +161,12 @@ func (w *writer) carry(ctx context.Context, name, from string) (err error) {
 	return w.end(nil)
 }
 
-// counts is how many advisories a feed holds, in all and per ecosystem.
+// counts is how many records a feed gave, in all (ratings, when it gave nothing
+// else), and how many advisories per ecosystem.
 func (w *writer) counts(ctx context.Context, name string) (records int, ecosystems map[string]int, err error) {
-	const all = "SELECT (SELECT count(*) FROM advisory WHERE feed = ?1) + (SELECT count(*) FROM exploited WHERE feed = ?1)"
+	const all = `SELECT coalesce(
+		nullif((SELECT count(*) FROM advisory WHERE feed = ?1) + (SELECT count(*) FROM exploited WHERE feed = ?1), 0),
+		(SELECT count(*) FROM rating WHERE feed = ?1))`
 	if err := w.db.QueryRowContext(ctx, all, name).Scan(&records); err != nil {
 		return 0, nil, err
 	}
