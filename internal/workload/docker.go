@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -219,4 +220,14 @@ func toChange(m events.Message) (Change, bool) {
 		return Change{}, false
 	}
 	return c, true
+}
+
+// Info is the engine's own description of itself and its host, as JSON
+// (GET /info).
+func (d *Docker) Info(ctx context.Context) (json.RawMessage, error) {
+	r, err := d.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, d.wrap("info", err)
+	}
+	return json.Marshal(r.Info)
 }
