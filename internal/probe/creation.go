@@ -93,9 +93,16 @@ func (p *prober) lsmOrCreation(c event.Control, hook, means string, by act, t tr
 		r.Fix = lsmFix()
 		return r
 	}
-	set.why += "; the engine sets it at creation, and the gate refuses containers without"
-	r := row(c, event.StrengthPrevent, mechanismCreation, set, bpf)
-	r.Fix = lsmFix()
+	var r event.Capability
+	if p.gated {
+		set.why += "; the engine sets it at creation, and the gate refuses containers without (start.require)"
+		r = row(c, event.StrengthPrevent, "creation", set, bpf)
+		r.Fix = lsmFix()
+		return r
+	}
+	set.why += ", but no gate sees to it that containers are created so"
+	r = row(c, event.StrengthNone, "", set, bpf)
+	r.Fix = lsmFix() + "; or install the gate, for policy start.require: breakwater gate install"
 	return r
 }
 

@@ -20,9 +20,10 @@ import (
 // rows probes everything, in the order of controls.
 func (p *prober) rows() []event.Capability {
 	events := p.events()
+	exec := p.execRow(event.ControlExec, act{Do: doExec, Path: p.program}, events)
 	rows := []event.Capability{
-		p.execRow(event.ControlExec, act{Do: doExec, Path: p.program}, events),
-		p.driftRow(events),
+		exec,
+		driftRow(exec),
 		p.execRow(event.ControlFileless, act{Do: doMemfd}, events),
 		p.networkRow(),
 		p.detectionRow(events),
@@ -45,7 +46,7 @@ func (p *prober) lsmTrial(hook string, a act) trial {
 func (p *prober) execRow(c event.Control, a act, events finding) event.Capability {
 	bpf := p.try(p.lsmTrial("bprm_check_security", a))
 	if c == event.ControlExec {
-		p.exec = bpf
+		p.lsmExec = bpf
 	}
 	if bpf.acts {
 		p.acted = true
@@ -68,16 +69,21 @@ func (p *prober) execRow(c event.Control, a act, events finding) event.Capabilit
 		return row(c, event.StrengthNone, "", kill, bpf)
 	}()
 	r.Fix = lsmFix()
+	if r.Strength == event.StrengthNone {
+		r.Fix = bpfFix
+	}
 	return r
 }
 
-// driftRow is the exec row of a host that also tells the kernel's types: which
-// overlay layer a file lies in, and when it changed, is read by BTF.
-func (p *prober) driftRow(events finding) event.Capability {
-	r := p.execRow(event.ControlDrift, act{Do: doExec, Path: p.program}, events)
+// driftRow: the exec row's canary was written a moment before, so the same
+// refusal met drift. Which overlay layer a file lies in, and when it changed,
+// the kernel's programs read by its description of its types.
+func driftRow(r event.Capability) event.Capability {
+	r.Control, r.Title = event.ControlDrift, title(event.ControlDrift)
 	if _, err := btf.LoadKernelSpec(); err != nil {
 		return event.Capability{Control: r.Control, Title: r.Title, Strength: event.StrengthNone,
-			Why: "the kernel does not describe its types (BTF): " + reason(err), Fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF (every distribution's since 2021)"}
+			Why: "the kernel does not describe its types (BTF): " + reason(err),
+			Fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF"}
 	}
 	return r
 }

@@ -21,8 +21,8 @@ import (
 
 // Options say how to probe.
 type Options struct {
-	// Canary is the command that runs Canary on its standard streams;
-	// required. The breakwater binary's is {"/proc/self/exe", "canary"}.
+	// Canary are the arguments by which the running binary itself calls
+	// Canary on its standard streams; required.
 	Canary []string
 	// Root is where engines are looked for (sockets, configuration): "" is the
 	// host's root.
@@ -35,8 +35,7 @@ type Options struct {
 // Run probes this host. It never fails as a whole: what could not be found out
 // is in the rows, marked Inconclusive, and such a result must not be cached.
 // The rows' order is fixed, one row a control. It takes a few seconds, needs
-// root for most of its rows, and starts and ends processes; calls in one
-// process must not overlap.
+// root for most of its rows, and starts and ends processes. Calls may overlap.
 func Run(ctx context.Context, o Options) event.Doctor {
 	if o.Gate == "" {
 		o.Gate = "breakwater"
@@ -44,7 +43,7 @@ func Run(ctx context.Context, o Options) event.Doctor {
 	d := event.Doctor{Schema: event.SchemaVersion, Time: time.Now().UTC()}
 	describeHost(&d)
 	d.Engines = engines(ctx, o.Root, o.Gate)
-	p, problem := newProber(ctx, o)
+	p, problem := newProber(ctx, o, gated(d.Engines))
 	if problem != "" {
 		d.Capabilities = unprobed(problem)
 	} else {
@@ -53,9 +52,6 @@ func Run(ctx context.Context, o Options) event.Doctor {
 		d.Notes = append(d.Notes, p.close()...)
 	}
 	d.Capabilities = append(d.Capabilities, startRow(d.Engines))
-	if !gated(d.Engines) {
-		withoutGate(d.Capabilities)
-	}
 	return d
 }
 

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func options() probe.Options { return probe.Options{Canary: []string{"/proc/self/exe", "canary"}} }
+func options() probe.Options { return probe.Options{Canary: []string{"canary"}} }
 
 func TestKernelDoctor(t *testing.T) {
 	testenv.NeedRoot(t)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -20,25 +21,26 @@ import (
 // prober holds what the probes share. It is used by one goroutine.
 type prober struct {
 	ctx     context.Context // of the one Run that the prober lives for
-	argv    []string
+	args    []string
 	scratch *scratch
 	dir     string // scratch folder: the canary program and a file
 	program string
 	file    string
 	in, out *subject // canaries inside and outside of the scratch cgroup; nil: none alive
-	exec    finding  // of the lsm probe, for the tier
+	lsmExec finding  // of the lsm probe, for the tier
+	gated   bool     // some engine asks the gate
 	acted   bool     // some BPF program acted
 }
 
 // newProber prepares the canaries, or says why there is no probing here.
-func newProber(ctx context.Context, o Options) (*prober, string) {
+func newProber(ctx context.Context, o Options, gated bool) (*prober, string) {
 	if uid := os.Geteuid(); uid != 0 {
 		return nil, fmt.Sprintf("needs root, this is uid %d", uid)
 	}
 	if len(o.Canary) == 0 {
-		return nil, "no canary command was given"
+		return nil, "no arguments for the canary were given"
 	}
-	p := &prober{ctx: ctx, argv: o.Canary}
+	p := &prober{ctx: ctx, args: o.Canary, gated: gated}
 	if err := p.prepare(); err != nil {
 		p.close()
 		return nil, err.Error()
@@ -51,18 +53,15 @@ func (p *prober) prepare() error {
 	if err != nil {
 		return err
 	}
-	if p.scratch, err = makeScratch(readHierarchies(string(mounts))); err != nil {
+	h := readHierarchies(string(mounts))
+	if h.kind() == "" {
+		return errors.New("no cgroup hierarchy is mounted")
+	}
+	if err := p.place(); err != nil {
 		return err
 	}
-	program, err := canaryProgram()
-	if err != nil {
-		return err
-	}
-	if p.dir, err = os.MkdirTemp("", "breakwater-probe-"); err != nil {
-		return err
-	}
-	p.program, p.file = filepath.Join(p.dir, "canary"), filepath.Join(p.dir, "file")
-	if err := errors.Join(os.WriteFile(p.program, program, 0o755), os.WriteFile(p.file, []byte("canary\n"), 0o644)); err != nil {
+	removeLeftovers(h)
+	if p.scratch, err = makeScratch(h, filepath.Base(p.dir)); err != nil {
 		return err
 	}
 	errno, err := p.outside(act{Do: doNothing})
@@ -70,6 +69,34 @@ func (p *prober) prepare() error {
 		return fmt.Errorf("the canary does not work: %w", errors.Join(err, errnoError(errno)))
 	}
 	return nil
+}
+
+// place writes the canary program where programs may run: /tmp is mounted
+// noexec on many hardened hosts.
+func (p *prober) place() error {
+	program, err := canaryProgram()
+	if err != nil {
+		return err
+	}
+	var tried []error
+	for _, parent := range []string{os.TempDir(), "/run", "/var/lib", "/root"} {
+		dir, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", scratchPrefix, os.Getpid()))
+		if err != nil {
+			tried = append(tried, err)
+			continue
+		}
+		p.dir, p.program, p.file = dir, filepath.Join(dir, "canary"), filepath.Join(dir, "file")
+		err = errors.Join(os.WriteFile(p.program, program, 0o755), os.WriteFile(p.file, []byte("canary\n"), 0o644))
+		if err == nil {
+			err = exec.CommandContext(p.ctx, p.program).Run()
+		}
+		if err == nil {
+			return nil
+		}
+		tried = append(tried, err, os.RemoveAll(dir))
+	}
+	p.dir = ""
+	return fmt.Errorf("no folder for the canary's program: %w", errors.Join(tried...))
 }
 
 func errnoError(errno syscall.Errno) error {
@@ -111,7 +138,7 @@ func (p *prober) inside(a act) (syscall.Errno, error) {
 
 func (p *prober) outside(a act) (syscall.Errno, error) {
 	if p.out == nil {
-		s, err := newSubject(p.argv)
+		s, err := newSubject(p.args)
 		if err != nil {
 			return 0, err
 		}
@@ -142,7 +169,7 @@ func (p *prober) ready() error {
 	if p.in != nil {
 		return nil
 	}
-	s, err := newSubject(p.argv)
+	s, err := newSubject(p.args)
 	if err != nil {
 		return err
 	}
@@ -248,7 +275,7 @@ func transient(err error) bool {
 // tier of event.Doctor.
 func (p *prober) tier() int {
 	switch {
-	case p.exec.acts:
+	case p.lsmExec.acts:
 		return 1
 	case p.acted:
 		return 2

@@ -84,11 +84,35 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-func makeScratch(h hierarchies) (*scratch, error) {
-	if h.kind() == "" {
-		return nil, errors.New("no cgroup hierarchy is mounted")
+// scratchPrefix begins the names of scratch cgroups; the prober's process id
+// and a word of its own follow.
+const scratchPrefix = "breakwater-probe-"
+
+// removeLeftovers takes away the scratch cgroups of probers that were killed.
+// What is in use, or not ours to remove, stays.
+func removeLeftovers(h hierarchies) {
+	mounts := []string{h.unified}
+	for _, m := range h.legacy {
+		mounts = append(mounts, m)
 	}
-	name := fmt.Sprintf("breakwater-probe-%d", os.Getpid())
+	for _, m := range mounts {
+		dirs, err := filepath.Glob(filepath.Join(m, scratchPrefix+"*"))
+		if err != nil || m == "" {
+			continue
+		}
+		for _, dir := range dirs {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), scratchPrefix), "-")
+			if _, err := os.Stat(filepath.Join("/proc", pid)); pid == "" || err == nil {
+				continue
+			}
+			// A v1 canary that was frozen cannot even die before this.
+			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+			_ = os.Remove(dir)
+		}
+	}
+}
+
+func makeScratch(h hierarchies, name string) (*scratch, error) {
 	s := &scratch{legacy: map[string]string{}}
 	if h.unified != "" {
 		dir := filepath.Join(h.unified, name)
@@ -101,8 +125,7 @@ func makeScratch(h hierarchies) (*scratch, error) {
 	for controller, mount := range h.legacy {
 		dir := filepath.Join(mount, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			s.remove()
-			return nil, fmt.Errorf("make a scratch cgroup: %w", err)
+			return nil, errors.Join(fmt.Errorf("make a scratch cgroup: %w", err), s.remove())
 		}
 		s.legacy[controller] = dir
 	}

@@ -6,20 +6,19 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
-// mechanismCreation marks what an engine sets when it creates a container.
-const mechanismCreation = "creation"
-
 // startRow is the control over images and start parameters: an engine that
 // asks the gate refuses; what no gate saw is judged when it appears.
 func startRow(found []event.Engine) event.Capability {
 	r := event.Capability{Control: event.ControlStart, Title: "images and start parameters"}
-	var with, dead, without []string
+	var with, dead, unknown, without []string
 	for _, e := range found {
-		switch e.Gate {
-		case "installed":
+		switch {
+		case e.Gate == "installed":
 			with = append(with, e.Name)
-		case "unreachable":
+		case e.Gate == "unreachable":
 			dead = append(dead, e.Name)
+		case e.Error != "":
+			unknown = append(unknown, e.Name)
 		default:
 			without = append(without, e.Name)
 		}
@@ -31,12 +30,16 @@ func startRow(found []event.Engine) event.Capability {
 	case len(with) > 0:
 		r.Strength, r.Mechanism, r.Why = event.StrengthPrevent, "gate", "asked before each start by "+strings.Join(with, ", ")
 		if len(without) > 0 {
-			r.Why += "; containers of " + strings.Join(without, ", ") + " that Docker did not start are judged when they appear, and stopped"
+			r.Why += "; containers of " + strings.Join(without, ", ") + ", which ask no gate, are judged when they appear, and stopped"
 		}
 	case len(dead) > 0:
 		r.Strength, r.Mechanism = event.StrengthPrevent, "gate"
 		r.Why = "the gate of " + strings.Join(dead, ", ") + " does not answer: the engine refuses every request"
 		r.Fix = "start it: breakwater gate run (or take it out: breakwater gate uninstall)"
+	case len(unknown) > 0:
+		r.Strength, r.Inconclusive = event.StrengthNone, true
+		r.Why = "not told by " + strings.Join(unknown, ", ") + ", whose answer is above"
+		r.Fix = "run as root, and see that the engine answers"
 	default:
 		r.Strength, r.Mechanism = event.StrengthKill, "agent"
 		r.Why = "no gate in " + strings.Join(without, ", ") + ": containers are judged when they appear, and stopped"
@@ -53,20 +56,4 @@ func gated(found []event.Engine) bool {
 		}
 	}
 	return false
-}
-
-// withoutGate weakens what only the gate sees to.
-func withoutGate(rows []event.Capability) {
-	for i := range rows {
-		r := &rows[i]
-		if r.Mechanism != mechanismCreation {
-			continue
-		}
-		r.Strength, r.Mechanism = event.StrengthNone, ""
-		r.Why = "no gate sees to it that containers are created so; " + r.Why
-		if r.Fix != "" {
-			r.Fix += "; or: "
-		}
-		r.Fix += "breakwater gate install, and policy start.require"
-	}
 }

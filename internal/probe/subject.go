@@ -34,8 +34,11 @@ var errKilled = errors.New("killed before its first write")
 // errRan: the canary's act replaced its program, and that program wrote.
 var errRan = errors.New("the program ran")
 
-func newSubject(argv []string) (*subject, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
+// newSubject starts this binary again, whatever lies at its path by now, with
+// args.
+func newSubject(args []string) (*subject, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = append([]string{os.Args[0]}, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	in, err := cmd.StdinPipe()
@@ -50,7 +53,7 @@ func newSubject(argv []string) (*subject, error) {
 	cmd.Stdout = write
 	if err := cmd.Start(); err != nil {
 		read.Close()
-		return nil, fmt.Errorf("start canary %s: %w", strings.Join(argv, " "), err)
+		return nil, fmt.Errorf("start the canary (%s): %w", strings.Join(args, " "), err)
 	}
 	s := &subject{cmd: cmd, in: in, pipe: read, lines: make(chan string, 4)}
 	go s.read()

@@ -23,7 +23,12 @@ const (
 // is more to get. No line is longer than Width, but for a word that is.
 func WriteTable(w io.Writer, d event.Doctor) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: kernel %s, cgroup %s, %s\n", d.Host, d.Kernel, orNone(d.Hierarchy), tierWords(d.Tier))
+	rows, problem := split(d.Capabilities)
+	tier := tierWords(d.Tier)
+	if problem != "" {
+		tier = "not probed"
+	}
+	fmt.Fprintf(&b, "%s: kernel %s, cgroup %s, %s\n", d.Host, d.Kernel, orNone(d.Hierarchy), tier)
 	for _, e := range d.Engines {
 		wrap(&b, "", indent, engineLine(e))
 	}
@@ -31,7 +36,10 @@ func WriteTable(w io.Writer, d event.Doctor) error {
 		wrap(&b, "", indent, "note: "+n)
 	}
 	fmt.Fprintf(&b, "\n%-*s %-*s %s\n", controlColumn, "CONTROL", strengthColumn, "THIS HOST CAN", "BY")
-	for _, c := range d.Capabilities {
+	if problem != "" {
+		wrap(&b, "", indent, "every control but start: "+problem)
+	}
+	for _, c := range rows {
 		writeRow(&b, c)
 	}
 	if fixes := collectFixes(d.Capabilities); len(fixes) > 0 {
@@ -42,6 +50,22 @@ func WriteTable(w io.Writer, d event.Doctor) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// split takes the rows apart that all say the same: that there was no probing
+// at all. Such a host gets one line for them.
+func split(all []event.Capability) (rows []event.Capability, problem string) {
+	for _, c := range all {
+		if c.Control == event.ControlStart {
+			rows = append(rows, c)
+			continue
+		}
+		if !c.Inconclusive || problem != "" && c.Why != problem {
+			return all, ""
+		}
+		problem = c.Why
+	}
+	return rows, problem
 }
 
 func writeRow(b *strings.Builder, c event.Capability) {

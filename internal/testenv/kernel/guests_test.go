@@ -16,6 +16,7 @@ import (
 func suites() []kernel.Suite {
 	return []kernel.Suite{
 		{Package: "./internal/testenv/kernel", Run: "^TestKernel"},
+		{Package: "./internal/probe", Run: "^TestKernel"},
 	}
 }
 
@@ -60,6 +61,6 @@ func runGuest(t *testing.T, lab *kernel.Lab, g kernel.Guest, initrd string, want
 			t.Errorf("%v\n%s", err, r.Output)
 			continue
 		}
-		t.Logf("%s: %d passed, %d skipped", r.Package, len(r.Passed), len(r.Skipped))
+		t.Logf("%s\n%s: %d passed, %d skipped", r.Output, r.Package, len(r.Passed), len(r.Skipped))
 	}
 }

@@ -71,7 +71,7 @@ func (g Guest) commandLine() string {
 	if g.LSM {
 		lsm += ",bpf"
 	}
-	return "console=ttyS0 panic=-1 quiet no_timer_check lsm=" + lsm +
+	return "console=ttyS0 panic=-1 loglevel=2 no_timer_check lsm=" + lsm +
 		" breakwater.guest=" + g.String() + " breakwater.cgroup=" + string(g.Cgroup) +
 		" breakwater.lsm=" + map[bool]string{true: "1", false: "0"}[g.LSM]
 }

@@ -70,7 +70,7 @@ func Parse(console io.Reader) ([]Result, error) {
 			}
 			continue
 		}
-		if strings.Contains(line, "Kernel panic") {
+		if kernelTrouble(line) {
 			broken = append(broken, errors.New(strings.TrimSpace(line)))
 		}
 		if open {
@@ -82,6 +82,16 @@ func Parse(console io.Reader) ([]Result, error) {
 		results[len(results)-1].Output = output.String()
 	}
 	return results, errors.Join(append(broken, lines.Err())...)
+}
+
+// kernelTrouble: a panic, or an error in the kernel itself that it survived.
+func kernelTrouble(line string) bool {
+	for _, words := range []string{"Kernel panic", "BUG: ", "Oops: "} {
+		if strings.Contains(line, words) {
+			return true
+		}
+	}
+	return false
 }
 
 // exitStatus reads "PACKAGE STATUS"; what is not a number is a failure.
