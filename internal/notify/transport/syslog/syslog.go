@@ -164,6 +164,7 @@ func params(i event.Incident) []Param {
 
 // cut keeps a value to n bytes as they are on the wire at worst.
 func cut(s string, n int) string {
+	s = s[:min(len(s), n)]
 	for len(escape(s)) > n {
 		s = s[:len(s)-1]
 	}

@@ -129,25 +129,27 @@ func fake(t *testing.T, serve func(net.Conn)) syslog.Config {
 
 func TestCloseProvesOnlyWhatWasRead(t *testing.T) {
 	for name, c := range map[string]struct {
-		serve  func(net.Conn)
+		serve  func(net.Conn, <-chan struct{})
 		proven bool
 	}{
-		"reads all": {func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn); conn.Close() }, true},
+		"reads all": {func(conn net.Conn, _ <-chan struct{}) { _, _ = io.Copy(io.Discard, conn); conn.Close() }, true},
 		// The kernel has acknowledged bytes that the program never takes.
-		"dies before reading": {func(conn net.Conn) {
+		"dies before reading": {func(conn net.Conn, sent <-chan struct{}) {
 			_ = conn.(*tls.Conn).Handshake()
-			time.Sleep(200 * time.Millisecond) // what is sent meanwhile lies unread in the kernel
+			<-sent
 			conn.(*tls.Conn).NetConn().Close()
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := receiver(t, fake(t, c.serve)).Open(t.Context())
+			sent := make(chan struct{})
+			s, err := receiver(t, fake(t, func(conn net.Conn) { c.serve(conn, sent) })).Open(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Send(t.Context(), []event.Incident{{Key: "k"}}); err != nil {
 				t.Fatal(err)
 			}
+			close(sent)
 			if err := s.Close(t.Context()); (err == nil) != c.proven {
 				t.Errorf("close: %v", err)
 			}
