@@ -1,0 +1,313 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// Files and sockets that were just opened, judged on the descriptor that the
+// call returned, which is the kernel's own object: another thread cannot swap
+// it as it could swap the arguments. What must not be used is stopped by a
+// signal before the call returns to its process.
+//
+// Limits: a descriptor that another thread already waits for, and requests
+// through io_uring, are not seen here.
+#include "include/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "include/wire.h"
+#include "include/maps.h"
+#include "include/who.h"
+#include "include/emit.h"
+#include "include/path.h"
+#include "include/exec.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct work);
+	__uint(max_entries, 1);
+} open_work SEC(".maps");
+
+// Which descriptor a task is connecting: the number only; what it stands for
+// is looked up when the call has returned.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, u32);
+	__uint(max_entries, 4096);
+} connecting SEC(".maps");
+
+static __always_inline bool is_named(struct dentry *d, const char *word, u32 n)
+{
+	char name[32] = {};
+
+	if (BPF_CORE_READ(d, d_name.len) != n)
+		return false;
+	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(d, d_name.name));
+	for (u32 i = 0; i < n; i++)
+		if (name[i] != word[i])
+			return false;
+	return true;
+}
+
+static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
+				      struct inode *inode, u32 write, u8 outcome)
+{
+	struct open_event *e = reserve(struct open_event, KIND_OPEN, outcome);
+
+	if (!e)
+		return;
+	fill_head(&e->head, w, KIND_OPEN);
+	fill_task(&e->head, task);
+	e->head.control = work->control;
+	e->head.mode = work->mode;
+	e->head.outcome = outcome;
+	if (outcome == OUTCOME_KILLED)
+		e->head.mechanism = MECHANISM_SYSCALL_KILL;
+	e->ino = BPF_CORE_READ(inode, i_ino);
+	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	e->magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	e->write = write;
+	e->flags = work->flags;
+	e->path[0] = 0;
+	bpf_probe_read_kernel_str(e->path, sizeof(e->path), work->key.path);
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline int on_open(s64 fd)
+{
+	struct task_struct *task = current_task();
+	struct seen_key key = {};
+	struct work *work;
+	struct inode *inode;
+	struct file *file;
+	struct who w = {};
+	u32 zero = 0, rule, write;
+	u8 outcome = OUTCOME_NONE;
+	u64 magic, repeats;
+
+	if (fd < 0 || !find_who(&w, task))
+		return 0;
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	file = file_of(task, fd);
+	work = bpf_map_lookup_elem(&open_work, &zero);
+	if (!file || !work)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	write = (BPF_CORE_READ(file, f_mode) & FMODE_WRITE) != 0;
+	work->mode = MODE_OFF;
+	work->control = NO_CONTROL;
+	walk_path(work, &file->f_path, task);
+	if (write && magic == CGROUP_SUPER_MAGIC &&
+	    is_named(BPF_CORE_READ(file, f_path.dentry), "release_agent", 13))
+		consider(work, w.slot, CONTROL_RELEASE_AGENT, 0);
+	else if (rule_of(work, 0, &rule) != VERDICT_ALLOW)
+		return 0; // nobody watches it
+	if (work->mode >= MODE_BLOCK) {
+		bpf_send_signal(SIGKILL);
+		outcome = OUTCOME_KILLED;
+	} else if (work->mode == MODE_DETECT) {
+		outcome = OUTCOME_DETECTED;
+	}
+	key.cgroup = w.cgroup;
+	key.start = start_of(task);
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.kind = KIND_OPEN;
+	key.detail = write << 2 | outcome;
+	*(u64 *)key.addr = BPF_CORE_READ(inode, i_ino);
+	*(u64 *)(key.addr + 8) = BPF_CORE_READ(inode, i_sb, s_dev);
+	if (worth_telling(&key, outcome, &repeats))
+		emit_open(work, &w, task, inode, write, outcome);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_open")
+int on_exit_open(struct sys_exit_args *ctx)
+{
+	return on_open(ctx->ret);
+}
+
+SEC("tracepoint/syscalls/sys_exit_openat")
+int on_exit_openat(struct sys_exit_args *ctx)
+{
+	return on_open(ctx->ret);
+}
+
+SEC("tracepoint/syscalls/sys_exit_openat2")
+int on_exit_openat2(struct sys_exit_args *ctx)
+{
+	return on_open(ctx->ret);
+}
+
+SEC("tracepoint/syscalls/sys_exit_creat")
+int on_exit_creat(struct sys_exit_args *ctx)
+{
+	return on_open(ctx->ret);
+}
+
+// An open file of the host's own mounts reached by a handle.
+SEC("tracepoint/syscalls/sys_exit_open_by_handle_at")
+int on_exit_open_by_handle_at(struct sys_exit_args *ctx)
+{
+	return on_open(ctx->ret);
+}
+
+static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
+					u64 ino)
+{
+	struct net_event *e = reserve(struct net_event, kind, outcome);
+
+	if (!e)
+		return;
+	fill_head(&e->head, w, kind);
+	fill_task(&e->head, current_task());
+	__builtin_memset(e->addr, 0, 16);
+	e->head.control = outcome ? control : NO_CONTROL;
+	e->head.mode = outcome ? w->slot->mode[control & 15] : 0;
+	e->head.outcome = outcome;
+	if (outcome == OUTCOME_KILLED)
+		e->head.mechanism = MECHANISM_SYSCALL_KILL;
+	e->port = 0;
+	e->family = family;
+	e->transport = family == AF_PACKET ? 255 : 0;
+	e->pad = 0;
+	e->ino = ino;
+	e->path[0] = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline u8 stop(u8 mode)
+{
+	if (mode == MODE_OFF)
+		return OUTCOME_NONE;
+	if (mode == MODE_DETECT)
+		return OUTCOME_DETECTED;
+	bpf_send_signal(SIGKILL);
+	return OUTCOME_KILLED;
+}
+
+static __always_inline struct sock *sock_of(struct task_struct *task, u64 fd)
+{
+	struct file *file = file_of(task, fd);
+	struct socket *s;
+
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	s = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(s, sk);
+}
+
+// Packet sockets have no cgroup hook at all.
+SEC("tracepoint/syscalls/sys_exit_socket")
+int on_exit_socket(struct sys_exit_args *ctx)
+{
+	struct task_struct *task = current_task();
+	struct who w = {};
+	struct sock *sk;
+	u8 outcome = OUTCOME_NONE;
+
+	if (ctx->ret < 0 || !find_who(&w, task))
+		return 0;
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	sk = sock_of(task, ctx->ret);
+	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_PACKET)
+		return 0;
+	if (w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
+		outcome = stop(w.slot->mode[CONTROL_NETWORK]);
+	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, AF_PACKET, 0);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_connect")
+int on_enter_connect(struct sys_enter_connect_args *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid();
+	struct who w = {};
+	u32 fd = ctx->fd;
+
+	if (find_who(&w, current_task()))
+		bpf_map_update_elem(&connecting, &task, &fd, BPF_ANY);
+	return 0;
+}
+
+// A container engine's socket: whoever speaks to it owns the host.
+SEC("tracepoint/syscalls/sys_exit_connect")
+int on_exit_connect(struct sys_exit_args *ctx)
+{
+	struct task_struct *task = current_task();
+	u64 id = bpf_get_current_pid_tgid();
+	struct file_key key = {};
+	struct inode *inode;
+	struct who w = {};
+	struct sock *sk, *peer;
+	u32 *fd;
+
+	if (!find_who(&w, task))
+		return 0;
+	fd = bpf_map_lookup_elem(&connecting, &id);
+	if (!fd)
+		return 0;
+	sk = sock_of(task, *fd);
+	bpf_map_delete_elem(&connecting, &id);
+	if (ctx->ret || !sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
+		return 0;
+	peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+	inode = BPF_CORE_READ((struct unix_sock *)peer, path.dentry, d_inode);
+	if (!inode)
+		return 0;
+	key.ino = BPF_CORE_READ(inode, i_ino);
+	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	if (!bpf_map_lookup_elem(&engine_sockets, &key))
+		return 0;
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	emit_socket(&w, KIND_CONNECT, CONTROL_ENGINE_SOCKET, stop(w.slot->mode[CONTROL_ENGINE_SOCKET]),
+		    AF_UNIX, key.ino);
+	return 0;
+}
+
+// core_pattern names a program that the host's kernel runs as root. The write
+// itself is refused, whoever's thread or ring carries it out.
+SEC("cgroup/sysctl")
+int on_sysctl(struct bpf_sysctl *ctx)
+{
+	struct task_struct *task = current_task();
+	static const char core_pattern[] = "kernel/core_pattern";
+	static const char path[] = "/proc/sys/kernel/core_pattern";
+	struct open_event *e;
+	struct who w = {};
+	char name[24] = {};
+	u8 outcome, mode;
+
+	if (!ctx->write || !find_who(&w, task))
+		return 1;
+	if (!w.inside && in_host_mounts(task))
+		return 1;
+	if (bpf_sysctl_get_name(ctx, name, sizeof(name), 0) != sizeof(core_pattern) - 1)
+		return 1;
+	for (u32 i = 0; i < sizeof(core_pattern); i++)
+		if (name[i] != core_pattern[i])
+			return 1;
+	mode = w.slot->mode[CONTROL_CORE_PATTERN];
+	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
+	e = reserve(struct open_event, KIND_OPEN, outcome);
+	if (e) {
+		fill_head(&e->head, &w, KIND_OPEN);
+		fill_task(&e->head, task);
+		e->head.control = outcome ? CONTROL_CORE_PATTERN : NO_CONTROL;
+		e->head.mode = mode;
+		e->head.outcome = outcome;
+		if (outcome == OUTCOME_PREVENTED)
+			e->head.mechanism = MECHANISM_CGROUP;
+		e->ino = e->dev = 0;
+		e->magic = PROC_SUPER_MAGIC;
+		e->write = 1;
+		e->flags = 0;
+		__builtin_memcpy(e->path, path, sizeof(path));
+		bpf_ringbuf_submit(e, 0);
+	}
+	return outcome != OUTCOME_PREVENTED;
+}

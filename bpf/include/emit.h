@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// Events on their way to user space, every one of them counted.
+#ifndef BREAKWATER_EMIT_H
+#define BREAKWATER_EMIT_H
+
+#define SECOND 1000000000ULL
+
+static __always_inline void count(u8 kind, u8 outcome, bool dropped)
+{
+	u32 i = (kind & 15) + (outcome ? KINDS : 0);
+	struct counter *c = bpf_map_lookup_elem(&counters, &i);
+
+	if (!c)
+		return;
+	c->emitted++;
+	if (dropped)
+		c->dropped++;
+}
+
+static __always_inline void fill_task(struct head *h, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *parent = BPF_CORE_READ(leader, real_parent);
+
+	h->pid = BPF_CORE_READ(task, tgid);
+	h->start = start_of(task);
+	h->ppid = BPF_CORE_READ(parent, tgid);
+	h->parent_start = start_of(parent);
+	h->uid = BPF_CORE_READ(task, cred, uid.val);
+	h->gid = BPF_CORE_READ(task, cred, gid.val);
+	bpf_probe_read_kernel_str(h->comm, sizeof(h->comm), &task->comm);
+}
+
+static __always_inline void fill_head(struct head *h, struct who *w, u8 kind)
+{
+	__builtin_memset(h, 0, sizeof(*h));
+	h->time = bpf_ktime_get_boot_ns();
+	h->cgroup = w->cgroup;
+	h->slot = w->slot_number;
+	h->kind = kind;
+	h->control = NO_CONTROL;
+	__builtin_memcpy(h->id, w->container->id, ID_LEN);
+}
+
+// reserve takes room for an event: in the decisions' ring when something was
+// decided about it, else in the telemetry's.
+#define reserve(TYPE, KIND, OUTCOME)                                                        \
+	({                                                                                  \
+		TYPE *e_ = (OUTCOME) ? bpf_ringbuf_reserve(&decisions, sizeof(TYPE), 0)      \
+				     : bpf_ringbuf_reserve(&events, sizeof(TYPE), 0);        \
+		count(KIND, OUTCOME, !e_);                                                  \
+		e_;                                                                         \
+	})
+
+// worth_telling remembers behaviours: true the first time, and once a second
+// for acts that were judged. repeats is how often it went untold since.
+static __always_inline bool worth_telling(struct seen_key *key, u8 outcome, u64 *repeats)
+{
+	struct seen *s = bpf_map_lookup_elem(&seen, key);
+	u64 now = bpf_ktime_get_boot_ns();
+	struct seen first = {.count = 0, .reported = now};
+	struct counter *c;
+	u32 i = (key->kind & 15) + (outcome ? KINDS : 0);
+
+	*repeats = 0;
+	if (!s) {
+		bpf_map_update_elem(&seen, key, &first, BPF_ANY);
+		return true;
+	}
+	if (outcome && now - s->reported > SECOND) {
+		*repeats = s->count;
+		s->count = 0;
+		s->reported = now;
+		return true;
+	}
+	__sync_fetch_and_add(&s->count, 1);
+	c = bpf_map_lookup_elem(&counters, &i);
+	if (c)
+		c->repeated++;
+	return false;
+}
+
+#endif

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// The decision about a program that is about to run: one function for both
+// tiers.
+#ifndef BREAKWATER_EXEC_H
+#define BREAKWATER_EXEC_H
+
+static __always_inline s64 inode_ctime(struct inode *inode)
+{
+	struct inode___6_6 *six = (void *)inode;
+	struct inode___5_8 *five = (void *)inode;
+	s64 sec, nsec;
+
+	if (bpf_core_field_exists(inode->i_ctime_sec)) {
+		sec = BPF_CORE_READ(inode, i_ctime_sec);
+		// The top bit says that somebody read the time (6.13).
+		nsec = BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff;
+	} else if (bpf_core_field_exists(six->__i_ctime)) {
+		sec = BPF_CORE_READ(six, __i_ctime.tv_sec);
+		nsec = BPF_CORE_READ(six, __i_ctime.tv_nsec);
+	} else {
+		sec = BPF_CORE_READ(five, i_ctime.tv_sec);
+		nsec = BPF_CORE_READ(five, i_ctime.tv_nsec);
+	}
+	return sec * (s64)SECOND + nsec;
+}
+
+// in_upper: the file is in the writable layer of an overlay. In struct
+// ovl_inode (fs/overlayfs/ovl_entry.h, 4.13 to 6.18) the pointer to the upper
+// dentry follows the embedded inode; overlay may be a module without BTF, so
+// the offset is the size of struct inode.
+static __always_inline bool in_upper(struct inode *inode)
+{
+	void *upper = 0;
+
+	if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	bpf_probe_read_kernel(&upper, sizeof(upper),
+			      (void *)inode + bpf_core_type_size(struct inode));
+	return upper != 0;
+}
+
+static __always_inline bool is_network_socket(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct socket *s;
+	u16 family;
+
+	if (!inode || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return false;
+	s = BPF_CORE_READ(file, private_data);
+	family = BPF_CORE_READ(s, sk, __sk_common.skc_family);
+	return family == AF_INET || family == AF_INET6;
+}
+
+static __always_inline struct file *file_of(struct task_struct *task, u64 fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file **table, *file = 0;
+
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
+		return 0;
+	table = BPF_CORE_READ(fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), table + fd);
+	return file;
+}
+
+static __always_inline u32 socket_facts(struct task_struct *task)
+{
+	struct file *in = file_of(task, 0), *out = file_of(task, 1);
+	u32 facts = 0;
+
+	if (in && is_network_socket(in))
+		facts |= EXEC_STDIN_SOCKET;
+	if (out && is_network_socket(out))
+		facts |= EXEC_STDOUT_SOCKET;
+	return facts;
+}
+
+static __always_inline void consider(struct work *w, struct slot *s, u8 control, u32 rule)
+{
+	u8 mode = s->mode[control];
+
+	if (mode <= w->mode)
+		return;
+	w->mode = mode;
+	w->control = control;
+	w->rule = rule;
+}
+
+// judge_exec decides: w->mode says what to do, w->control and w->rule why.
+static __always_inline void judge_exec(struct work *w, struct who *who, struct task_struct *task,
+				       struct linux_binprm *bprm)
+{
+	struct file *file = BPF_CORE_READ(bprm, file);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u32 rule = 0;
+	u8 verdict;
+
+	w->mode = MODE_OFF;
+	w->control = NO_CONTROL;
+	w->rule = 0;
+	w->facts = socket_facts(task);
+	walk_path(w, &file->f_path, task);
+	w->facts |= w->flags;
+	if (BPF_CORE_READ(inode, i_nlink) == 0)
+		w->facts |= EXEC_FILELESS;
+	if (in_upper(inode))
+		w->facts |= EXEC_UPPER;
+	if (inode_ctime(inode) >= who->container->started_real)
+		w->facts |= EXEC_MODIFIED;
+	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+		w->facts |= EXEC_SCRIPT;
+
+	if ((w->facts & (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET)) ==
+	    (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET))
+		consider(w, who->slot, CONTROL_REVERSE_SHELL, 0);
+	if (w->facts & EXEC_FILELESS)
+		consider(w, who->slot, CONTROL_FILELESS, 0);
+	else if (w->facts & (EXEC_UPPER | EXEC_MODIFIED))
+		consider(w, who->slot, CONTROL_DRIFT, 0);
+	if (!(who->slot->flags & SLOT_EXEC_RULES))
+		return;
+	verdict = rule_of(w, who->slot_number, &rule);
+	// A path that could not be read to its root matches no rule: it is
+	// refused wherever rules exist, for it could be a denied one.
+	if (verdict == VERDICT_DENY || w->flags ||
+	    (verdict == VERDICT_NONE && (who->slot->flags & SLOT_EXEC_RESTRICT)))
+		consider(w, who->slot, CONTROL_EXEC, rule);
+}
+
+static __always_inline void emit_exec(struct work *w, struct who *who, struct task_struct *task,
+				      struct linux_binprm *bprm, u8 outcome, u8 mechanism)
+{
+	struct exec_event *e = reserve(struct exec_event, KIND_EXEC, outcome);
+	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+	unsigned long from, to;
+
+	if (!e)
+		return;
+	fill_head(&e->head, who, KIND_EXEC);
+	fill_task(&e->head, task);
+	e->head.control = w->control;
+	e->head.rule = w->rule;
+	e->head.mode = w->mode;
+	e->head.outcome = outcome;
+	e->head.mechanism = mechanism;
+	e->ino = BPF_CORE_READ(inode, i_ino);
+	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	e->flags = w->facts;
+	e->args_len = 0;
+	e->path[0] = 0;
+	bpf_probe_read_kernel_str(e->path, sizeof(e->path), w->key.path);
+	e->script[0] = 0;
+	if (w->facts & EXEC_SCRIPT)
+		bpf_probe_read_kernel_str(e->script, sizeof(e->script), BPF_CORE_READ(bprm, filename));
+	if (mechanism != MECHANISM_LSM) { // there the old program's arguments would be read
+		from = BPF_CORE_READ(task, mm, arg_start);
+		to = BPF_CORE_READ(task, mm, arg_end);
+		if (to > from) {
+			u64 n = to - from;
+
+			if (n > ARGS_LEN)
+				n = ARGS_LEN;
+			if (!bpf_probe_read_user(e->args, n, (void *)from))
+				e->args_len = n;
+		}
+	}
+	bpf_ringbuf_submit(e, 0);
+}
+
+#endif

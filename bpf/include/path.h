@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// A file's path, from its dentry up to the root of the mount namespace: what
+// the kernel holds, not what a process says.
+#ifndef BREAKWATER_PATH_H
+#define BREAKWATER_PATH_H
+
+#define WALK 512
+#define COMPONENTS 64 // steps, mount crossings among them
+
+// Room for one walk. It is too big for the stack.
+struct work {
+	struct path_key key; // the path, ready to be looked up
+	u64 owner;
+	u32 len;    // bytes of the path
+	u32 dirlen; // of them up to the last slash, that included
+	u32 flags;  // EXEC_PATH_*
+	u32 rule;
+	u32 facts; // enum exec_flag
+	u32 pos;   // where the path begins in buf; here, not in registers, for the
+	u32 leaf;  // verifier: otherwise each round looks different to it
+	u8 control;
+	u8 mode;
+	u8 pad[6];
+	char buf[WALK + 256];
+};
+
+static __always_inline void walk_path(struct work *w, struct path *p, struct task_struct *task)
+{
+	struct dentry *dentry = BPF_CORE_READ(p, dentry);
+	struct mount *root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
+	struct mount *m = (void *)BPF_CORE_READ(p, mnt) - bpf_core_field_offset(struct mount, mnt);
+	u32 total;
+
+	w->flags = EXEC_PATH_TRUNCATED;
+	w->len = w->dirlen = w->leaf = 0;
+	w->pos = WALK - 1;
+	for (int i = 0; i < COMPONENTS; i++) {
+		struct dentry *up;
+		const unsigned char *name;
+		u32 len, pos;
+
+		if (dentry == BPF_CORE_READ(m, mnt.mnt_root)) {
+			struct mount *parent = BPF_CORE_READ(m, mnt_parent);
+
+			if (parent == m) {
+				w->flags = m == root ? 0 : EXEC_PATH_FOREIGN;
+				break;
+			}
+			dentry = BPF_CORE_READ(m, mnt_mountpoint);
+			m = parent;
+			continue;
+		}
+		up = BPF_CORE_READ(dentry, d_parent);
+		if (up == dentry) {
+			w->flags = EXEC_PATH_FOREIGN;
+			break;
+		}
+		len = BPF_CORE_READ(dentry, d_name.len);
+		name = BPF_CORE_READ(dentry, d_name.name);
+		pos = w->pos;
+		if (len > 255 || len + 2 > pos)
+			break;
+		pos -= len;
+		bpf_probe_read_kernel(&w->buf[pos & (WALK - 1)], len & 255, name);
+		pos--;
+		w->buf[pos & (WALK - 1)] = '/';
+		w->pos = pos;
+		if (!w->leaf)
+			w->leaf = len;
+		dentry = up;
+	}
+	total = WALK - 1 - w->pos;
+	if (total > PATH_LEN - 1) {
+		w->flags |= EXEC_PATH_TRUNCATED;
+		total = PATH_LEN - 1;
+	}
+	if (!total)
+		w->buf[WALK - 1] = '/', total = 1;
+	total &= 255;
+	if (total > PATH_LEN - 1)
+		return;
+	bpf_probe_read_kernel(w->key.path, total, &w->buf[w->pos & (WALK - 1)]);
+	w->key.path[total] = 0;
+	w->len = total;
+	w->dirlen = total - w->leaf;
+}
+
+// rule_of finds the verdict of the longest rule of a slot that matches.
+static __always_inline u8 rule_of(struct work *w, u32 slot, u32 *rule)
+{
+	struct path_rule *r;
+
+	*rule = 0;
+	if (w->flags)
+		return VERDICT_NONE;
+	w->key.slot = slot;
+	w->key.prefixlen = (sizeof(u32) + w->len + 1) * 8;
+	r = bpf_map_lookup_elem(&paths, &w->key);
+	if (!r)
+		return VERDICT_NONE;
+	if (!r->len || r->len == w->dirlen) {
+		*rule = r->one_rule;
+		return r->one;
+	}
+	*rule = r->deep_rule;
+	return r->deep;
+}
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// What goes through maps and rings: the layouts that the Go side shares. No
+// implicit padding anywhere; a Go test compares every structure with BTF.
+#ifndef BREAKWATER_WIRE_H
+#define BREAKWATER_WIRE_H
+
+#define ID_LEN 64	// a container id: 64 hexadecimal digits
+#define PATH_LEN 252	// LPM keys carry at most 256 bytes, 4 of them are the slot
+#define ARGS_LEN 384
+#define HEAD_LEN 160
+#define PORTS 32	// port ranges of one network prefix
+
+enum kind {
+	KIND_FORK = 1,
+	KIND_EXEC,
+	KIND_EXIT,
+	KIND_OPEN,
+	KIND_CONNECT,
+	KIND_FLOW,
+	KIND_SOCKET,
+	KIND_CONTAINER,
+	KINDS = 16,
+};
+
+// What a policy wants about a control, and what a program did about an act.
+enum mode {
+	MODE_OFF,
+	MODE_DETECT,
+	MODE_BLOCK,
+	MODE_KILL,
+};
+enum outcome {
+	OUTCOME_NONE,
+	OUTCOME_DETECTED,
+	OUTCOME_PREVENTED,
+	OUTCOME_KILLED,
+};
+
+// The controls with a mode of their own in a slot; also the index into it.
+enum control {
+	CONTROL_EXEC,
+	CONTROL_DRIFT,
+	CONTROL_FILELESS,
+	CONTROL_NETWORK,
+	CONTROL_REVERSE_SHELL,	// always on
+	CONTROL_RELEASE_AGENT,	// always on
+	CONTROL_CORE_PATTERN,	// always on
+	CONTROL_ENGINE_SOCKET,	// always on
+	CONTROL_MINER,
+	CONTROLS = 16,
+};
+#define NO_CONTROL 0xff
+
+enum slot_flag {
+	SLOT_EXEC_RESTRICT = 1, // only allowed programs
+	SLOT_EXEC_RULES = 2,	// there are path rules
+	SLOT_NET_RESTRICT = 4,	// only allowed peers
+	SLOT_NET_RULES = 8,
+};
+
+// One compiled policy. Slot 0 holds only the always-on pack.
+struct slot {
+	u64 generation;
+	u32 flags;
+	u32 used;
+	u8 mode[CONTROLS];
+	u8 content[32]; // SHA-256 of the policy that it was compiled from
+};
+
+struct config {
+	u64 host_mntns;	 // inode number of the first process's mount namespace
+	s64 real_offset; // wall clock minus the programs' clock, ns
+	u32 default_slot;
+	s32 subsys;	   // index of the v1 controller that names containers; -1: unified
+	u32 hierarchy; // its hierarchy id; 0: unified
+	u32 pad;
+	u64 under; // only containers below this cgroup; 0: all
+};
+
+enum container_flag {
+	CONTAINER_ADOPTED = 1,
+};
+
+struct container {
+	u64 root;	// cgroup id of the container itself; nested cgroups point there
+	u64 started_boot;
+	s64 started_real; // wall clock less one tick of the file systems' coarse clock
+	u32 slot;
+	u32 flags;
+	u8 id[ID_LEN];
+};
+
+struct id_key {
+	u8 id[ID_LEN];
+};
+
+// A process that belongs to a container or was born in one.
+struct proc {
+	u64 start;
+	u64 cgroup;
+	u32 inside; // its lineage has executed a program inside the container
+	u32 pad;
+};
+
+struct path_key {
+	u32 prefixlen;
+	u32 slot; // 0: watched files
+	u8 path[PATH_LEN];
+};
+
+enum verdict {
+	VERDICT_NONE,
+	VERDICT_ALLOW,
+	VERDICT_DENY,
+};
+
+struct path_rule {
+	u16 len; // bytes of a folder's prefix with its slash; 0: exactly this file
+	u8 one;	 // verdict for the file or for direct children
+	u8 deep; // verdict for everything further down
+	u16 one_rule;
+	u16 deep_rule;
+};
+
+struct net_key {
+	u32 prefixlen;
+	u32 slot;
+	u8 addr[16]; // IPv4 as ::ffff:a.b.c.d
+};
+
+struct port_rule {
+	u16 first;
+	u16 last;
+	u16 rule;
+	u8 verdict;
+	u8 pad;
+};
+
+struct net_rules {
+	u32 count;
+	u32 pad;
+	struct port_rule ports[PORTS];
+};
+
+struct file_key {
+	u64 ino;
+	u64 dev; // as the kernel writes it: major << 20 | minor
+};
+
+struct seen_key {
+	u64 cgroup;
+	u64 start;
+	u32 pid;
+	u16 port;
+	u8 kind;
+	u8 detail;
+	u8 addr[16];
+};
+
+struct seen {
+	u64 count;
+	u64 reported;
+};
+
+struct flow {
+	u64 cgroup;
+	u64 start;
+	u64 parent_start;
+	u32 pid;
+	u32 ppid;
+	u32 uid;
+	u32 gid;
+	u32 slot;
+	u16 port;
+	u8 family;
+	u8 packets;
+	u8 addr[16];
+	u8 comm[16];
+	u8 id[ID_LEN];
+};
+
+struct counter {
+	u64 emitted;
+	u64 dropped;
+	u64 repeated; // not emitted: the same behaviour was reported before
+};
+
+struct head {
+	u64 time; // ns since boot
+	u64 cgroup;
+	u64 start; // of the process, ns since boot
+	u64 parent_start;
+	u64 repeats; // times the same act happened since it was last reported
+	u32 pid;
+	u32 ppid;
+	u32 uid;
+	u32 gid;
+	u32 slot;
+	u16 rule;
+	u8 kind;
+	u8 control;
+	u8 mode;
+	u8 outcome;
+	u8 mechanism; // enum mechanism
+	u8 pad;
+	u8 comm[16];
+	u8 id[ID_LEN];
+	u32 pad2;
+};
+
+enum mechanism {
+	MECHANISM_NONE,
+	MECHANISM_EXEC_KILL,
+	MECHANISM_LSM,
+	MECHANISM_CGROUP,
+	MECHANISM_SYSCALL_KILL,
+};
+
+enum exec_flag {
+	EXEC_UPPER = 1,
+	EXEC_MODIFIED = 2,
+	EXEC_FILELESS = 4,
+	EXEC_STDIN_SOCKET = 8,
+	EXEC_STDOUT_SOCKET = 16,
+	EXEC_SCRIPT = 32,
+	EXEC_PATH_TRUNCATED = 64, // longer than PATH_LEN, or too deep
+	EXEC_PATH_FOREIGN = 128,  // not below the root of the process's mount namespace
+};
+
+struct exec_event {
+	struct head head;
+	u64 ino;
+	u64 dev;
+	u32 flags;
+	u32 args_len;
+	u8 path[256];
+	u8 script[256];
+	u8 args[ARGS_LEN];
+};
+
+struct fork_event {
+	struct head head;
+};
+
+struct exit_event {
+	struct head head;
+	u32 code;
+	u32 pad;
+};
+
+struct open_event {
+	struct head head;
+	u64 ino;
+	u64 dev;
+	u64 magic;
+	u32 write;
+	u32 flags;
+	u8 path[256];
+};
+
+struct net_event {
+	struct head head;
+	u8 addr[16];
+	u16 port;
+	u16 transport; // IPPROTO_*, 255 raw
+	u16 family;
+	u16 pad;
+	u64 ino; // unix sockets
+	u8 path[112];
+};
+
+struct flow_event {
+	struct head head;
+	u8 addr[16];
+	u16 port;
+	u16 family;
+	u32 len;
+	u8 data[HEAD_LEN];
+};
+
+struct container_event {
+	struct head head;
+	s64 started_real;
+	u32 gone;
+	u32 pad;
+};
+
+#endif

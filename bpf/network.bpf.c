@@ -1,0 +1,367 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// The network: who may be reached is decided on the kernel's copy of the
+// address, and refused with EPERM. Attached once, at the root of the unified
+// hierarchy: whoever is in no container passes first of all.
+#include "include/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include "include/wire.h"
+#include "include/maps.h"
+#include "include/who.h"
+#include "include/emit.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct peer {
+	u8 addr[16];
+	u16 port;
+	u16 family;
+	u16 transport;
+};
+
+static __always_inline void peer_v4(struct peer *p, u32 ip)
+{
+	__builtin_memset(p->addr, 0, 10);
+	p->addr[10] = p->addr[11] = 0xff;
+	__builtin_memcpy(p->addr + 12, &ip, 4);
+}
+
+static __always_inline bool is_v4(const struct peer *p)
+{
+	const u32 *a = (const u32 *)p->addr;
+
+	return a[0] == 0 && a[1] == 0 && a[2] == bpf_htonl(0xffff);
+}
+
+// Loopback, and the unspecified address that the kernel takes for it.
+static __always_inline bool is_loopback(const struct peer *p)
+{
+	const u32 *a = (const u32 *)p->addr;
+
+	if (is_v4(p))
+		return p->addr[12] == 127 || a[3] == 0;
+	return a[0] == 0 && a[1] == 0 && a[2] == 0 && (a[3] == 0 || a[3] == bpf_htonl(1));
+}
+
+// judge_peer finds the verdict; rule is the number of what decided, 0 the default.
+static __always_inline bool peer_allowed(struct who *w, struct peer *p, u32 *rule)
+{
+	struct net_key key = {.prefixlen = (4 + 16) * 8, .slot = w->slot_number};
+	struct net_rules *r;
+
+	*rule = 0;
+	if (!(w->slot->flags & (SLOT_NET_RULES | SLOT_NET_RESTRICT)))
+		return true;
+	__builtin_memcpy(key.addr, p->addr, 16);
+	r = bpf_map_lookup_elem(&networks, &key);
+	if (r) {
+		for (u32 i = 0; i < PORTS; i++) {
+			struct port_rule *pr = &r->ports[i];
+
+			if (i >= r->count)
+				break;
+			if (p->port < pr->first || p->port > pr->last)
+				continue;
+			*rule = pr->rule;
+			return pr->verdict == VERDICT_ALLOW;
+		}
+	}
+	return !(w->slot->flags & SLOT_NET_RESTRICT);
+}
+
+static __always_inline void emit_net(struct who *w, struct peer *p, u8 kind, u8 outcome, u32 rule,
+				     u64 repeats)
+{
+	struct net_event *e = reserve(struct net_event, kind, outcome);
+
+	if (!e)
+		return;
+	fill_head(&e->head, w, kind);
+	fill_task(&e->head, current_task());
+	e->head.repeats = repeats;
+	if (outcome) {
+		e->head.control = CONTROL_NETWORK;
+		e->head.mode = w->slot->mode[CONTROL_NETWORK];
+		e->head.outcome = outcome;
+		e->head.rule = rule;
+		if (outcome == OUTCOME_PREVENTED)
+			e->head.mechanism = MECHANISM_CGROUP;
+	}
+	__builtin_memcpy(e->addr, p->addr, 16);
+	e->port = p->port;
+	e->family = p->family;
+	e->transport = p->transport;
+	e->pad = 0;
+	e->ino = 0;
+	e->path[0] = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline u8 outcome_of(struct who *w, bool allowed)
+{
+	u8 mode = w->slot->mode[CONTROL_NETWORK];
+
+	if (allowed || mode == MODE_OFF)
+		return OUTCOME_NONE;
+	return mode == MODE_DETECT ? OUTCOME_DETECTED : OUTCOME_PREVENTED;
+}
+
+// Remembers who owns a connection, for its first bytes.
+static __always_inline void follow(void *ctx, struct who *w, struct peer *p)
+{
+	struct head h;
+	struct flow f = {};
+	u64 cookie = bpf_get_socket_cookie(ctx);
+
+	if (p->transport != IPPROTO_TCP || !w->slot->mode[CONTROL_MINER])
+		return;
+	__builtin_memset(&h, 0, sizeof(h));
+	fill_task(&h, current_task());
+	f.cgroup = w->cgroup;
+	f.pid = h.pid;
+	f.start = h.start;
+	f.ppid = h.ppid;
+	f.parent_start = h.parent_start;
+	f.uid = h.uid;
+	f.gid = h.gid;
+	f.slot = w->slot_number;
+	f.port = p->port;
+	f.family = p->family;
+	__builtin_memcpy(f.addr, p->addr, 16);
+	__builtin_memcpy(f.comm, h.comm, 16);
+	__builtin_memcpy(f.id, w->container->id, ID_LEN);
+	bpf_map_update_elem(&flows, &cookie, &f, BPF_ANY);
+}
+
+static __always_inline int judge_peer(void *ctx, struct who *w, struct peer *p, bool connects)
+{
+	struct seen_key key = {};
+	u64 repeats;
+	u32 rule;
+	u8 outcome;
+
+	outcome = is_loopback(p) ? OUTCOME_NONE : outcome_of(w, peer_allowed(w, p, &rule));
+	if (outcome == OUTCOME_NONE)
+		rule = 0;
+	key.cgroup = w->cgroup;
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.start = start_of(current_task());
+	key.kind = KIND_CONNECT;
+	key.port = p->port;
+	key.detail = p->transport << 2 | outcome;
+	__builtin_memcpy(key.addr, p->addr, 16);
+	if (worth_telling(&key, outcome, &repeats))
+		emit_net(w, p, KIND_CONNECT, outcome, rule, repeats);
+	if (outcome == OUTCOME_PREVENTED)
+		return 0;
+	if (connects)
+		follow(ctx, w, p);
+	return 1;
+}
+
+static __always_inline int on_v4(struct bpf_sock_addr *ctx, bool connects)
+{
+	struct peer p = {.family = AF_INET};
+	struct who w = {};
+
+	if (!find_who(&w, current_task()))
+		return 1;
+	peer_v4(&p, ctx->user_ip4);
+	p.port = bpf_ntohs(ctx->user_port);
+	p.transport = ctx->protocol;
+	return judge_peer(ctx, &w, &p, connects);
+}
+
+static __always_inline int on_v6(struct bpf_sock_addr *ctx, bool connects)
+{
+	struct peer p = {.family = AF_INET6};
+	struct who w = {};
+	u32 *a = (u32 *)p.addr;
+
+	if (!find_who(&w, current_task()))
+		return 1;
+	a[0] = ctx->user_ip6[0];
+	a[1] = ctx->user_ip6[1];
+	a[2] = ctx->user_ip6[2];
+	a[3] = ctx->user_ip6[3];
+	if (is_v4(&p))
+		p.family = AF_INET;
+	p.port = bpf_ntohs(ctx->user_port);
+	p.transport = ctx->protocol;
+	return judge_peer(ctx, &w, &p, connects);
+}
+
+SEC("cgroup/connect4")
+int on_connect4(struct bpf_sock_addr *ctx)
+{
+	return on_v4(ctx, true);
+}
+
+SEC("cgroup/connect6")
+int on_connect6(struct bpf_sock_addr *ctx)
+{
+	return on_v6(ctx, true);
+}
+
+SEC("cgroup/sendmsg4")
+int on_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return on_v4(ctx, false);
+}
+
+SEC("cgroup/sendmsg6")
+int on_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return on_v6(ctx, false);
+}
+
+// Raw sockets and protocols without a connect hook would pass the policy by.
+SEC("cgroup/sock_create")
+int on_sock_create(struct bpf_sock *ctx)
+{
+	struct peer p = {.family = ctx->family};
+	struct seen_key key = {};
+	struct who w = {};
+	u64 repeats;
+	u8 outcome;
+
+	if (!find_who(&w, current_task()))
+		return 1;
+	if (ctx->type != SOCK_RAW && (ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP))
+		return 1;
+	outcome = outcome_of(&w, !(w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES)));
+	p.transport = ctx->type == SOCK_RAW ? 255 : ctx->protocol;
+	p.port = ctx->protocol;
+	key.cgroup = w.cgroup;
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.start = start_of(current_task());
+	key.kind = KIND_SOCKET;
+	key.port = ctx->protocol;
+	key.detail = outcome;
+	if (worth_telling(&key, outcome, &repeats))
+		emit_net(&w, &p, KIND_SOCKET, outcome, 0, repeats);
+	return outcome != OUTCOME_PREVENTED;
+}
+
+static __always_inline bool same(const char *s, const char *word, u32 n)
+{
+	for (u32 i = 0; i < n; i++)
+		if (s[i] != word[i])
+			return false;
+	return true;
+}
+
+// Stratum, the miners' protocol: a JSON request named mining.* (Bitcoin's
+// dialect) or a login with an agent (Monero's).
+static __always_inline bool is_stratum(const char *data, u32 len)
+{
+	for (u32 i = 0; i < HEAD_LEN - 8; i++) {
+		if (i + 8 > len)
+			return false;
+		if (same(data + i, "\"mining.", 8) || same(data + i, "\"login\"", 7))
+			return true;
+	}
+	return false;
+}
+
+// payload_at finds where TCP's data begins in a packet; 0: there is none.
+static __always_inline u32 payload_at(struct __sk_buff *skb)
+{
+	u8 first = 0, proto = 0, off = 0;
+	u32 at;
+
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return 0;
+	if (first >> 4 == 4) {
+		bpf_skb_load_bytes(skb, 9, &proto, 1);
+		at = (first & 15) * 4;
+	} else {
+		bpf_skb_load_bytes(skb, 6, &proto, 1);
+		at = 40;
+	}
+	if (proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, at + 12, &off, 1))
+		return 0;
+	at += (off >> 4) * 4;
+	return at < skb->len ? at : 0;
+}
+
+#define FLOW_PACKETS 4
+#define FLOW_REFUSED 0x80
+
+struct bytes {
+	char data[HEAD_LEN];
+};
+
+SEC("cgroup_skb/egress")
+int on_egress(struct __sk_buff *skb)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct flow *f = bpf_map_lookup_elem(&flows, &cookie);
+	struct bytes b = {};
+	struct flow_event *e;
+	struct slot *slot;
+	u32 at, len, number;
+	u8 outcome = OUTCOME_NONE, mode;
+
+	if (!f)
+		return 1; // no container's, or its beginning is known
+	at = payload_at(skb);
+	if (!at)
+		return 1;
+	len = skb->len - at;
+	if (len > HEAD_LEN)
+		len = HEAD_LEN;
+	barrier_var(len);
+	if (len == 0 || len > HEAD_LEN || bpf_skb_load_bytes(skb, at, b.data, len))
+		return 1;
+	if (b.data[0] != '{') {
+		bpf_map_delete_elem(&flows, &cookie);
+		return 1;
+	}
+	number = f->slot;
+	slot = bpf_map_lookup_elem(&slots, &number);
+	mode = slot ? slot->mode[CONTROL_MINER] : MODE_OFF;
+	if (mode && is_stratum(b.data, len))
+		outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : OUTCOME_DETECTED;
+	// A refused flow stays refused: TCP sends the same bytes again.
+	if (f->packets & FLOW_REFUSED)
+		return outcome != OUTCOME_PREVENTED;
+	e = reserve(struct flow_event, KIND_FLOW, outcome);
+	if (e) {
+		__builtin_memset(&e->head, 0, sizeof(e->head));
+		e->head.time = bpf_ktime_get_boot_ns();
+		e->head.cgroup = f->cgroup;
+		e->head.slot = f->slot;
+		e->head.kind = KIND_FLOW;
+		e->head.control = outcome ? CONTROL_MINER : NO_CONTROL;
+		e->head.mode = mode;
+		e->head.outcome = outcome;
+		e->head.mechanism = outcome == OUTCOME_PREVENTED ? MECHANISM_CGROUP : 0;
+		e->head.pid = f->pid;
+		e->head.start = f->start;
+		e->head.ppid = f->ppid;
+		e->head.parent_start = f->parent_start;
+		e->head.uid = f->uid;
+		e->head.gid = f->gid;
+		__builtin_memcpy(e->head.comm, f->comm, 16);
+		__builtin_memcpy(e->head.id, f->id, ID_LEN);
+		__builtin_memcpy(e->addr, f->addr, 16);
+		e->port = f->port;
+		e->family = f->family;
+		e->len = len;
+		__builtin_memcpy(e->data, b.data, HEAD_LEN);
+		bpf_ringbuf_submit(e, 0);
+	}
+	if (outcome == OUTCOME_PREVENTED) {
+		f->packets |= FLOW_REFUSED;
+		return 0;
+	}
+	f->packets++;
+	if (outcome || f->packets >= FLOW_PACKETS)
+		bpf_map_delete_elem(&flows, &cookie);
+	return 1;
+}

@@ -1,0 +1,284 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// Processes and containers: fork, exec, exit, and the cgroups that containers
+// are. On hosts without BPF LSM the exec decision acts here: the signal is
+// pending before the new program's first instruction.
+#include "include/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "include/wire.h"
+#include "include/maps.h"
+#include "include/who.h"
+#include "include/emit.h"
+#include "include/path.h"
+#include "include/exec.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct work);
+	__uint(max_entries, 1);
+} exec_work SEC(".maps");
+
+// The layouts that ride in the rings, for the Go side.
+const struct exec_event *unused_exec __attribute__((unused));
+const struct fork_event *unused_fork __attribute__((unused));
+const struct exit_event *unused_exit __attribute__((unused));
+const struct open_event *unused_open __attribute__((unused));
+const struct net_event *unused_net __attribute__((unused));
+const struct flow_event *unused_flow __attribute__((unused));
+const struct container_event *unused_container __attribute__((unused));
+
+static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside)
+{
+	u32 tgid = BPF_CORE_READ(task, tgid);
+	struct proc p = {
+		.start = start_of(task),
+		.cgroup = cgroup,
+		.inside = inside,
+	};
+
+	bpf_map_update_elem(&procs, &tgid, &p, BPF_ANY);
+}
+
+SEC("raw_tp/sched_process_fork")
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *parent = (void *)ctx->args[0];
+	struct task_struct *child = (void *)ctx->args[1];
+	struct fork_event *e;
+	struct who parents = {}, w = {};
+	u32 inside = 0;
+
+	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
+		return 0; // a thread
+	if (find_who(&parents, parent))
+		inside = parents.inside;
+	if (!find_who(&w, child)) {
+		if (!inside)
+			return 0;
+		w = parents; // born outside the cgroup of the container that it comes from
+	}
+	remember(child, w.cgroup, inside);
+	if (!inside && in_host_mounts(child))
+		return 0; // the runtime's own set-up
+	e = reserve(struct fork_event, KIND_FORK, 0);
+	if (!e)
+		return 0;
+	fill_head(&e->head, &w, KIND_FORK);
+	fill_task(&e->head, child);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exec")
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+	struct linux_binprm *bprm = (void *)ctx->args[2];
+	struct who w = {};
+	struct work *work;
+	u32 zero = 0;
+	u8 outcome = OUTCOME_NONE, mechanism = MECHANISM_NONE;
+	u64 self = bpf_get_current_pid_tgid();
+
+	if (!find_who(&w, task))
+		return 0;
+	// The runtime prepares the container in the host's mount namespace, and
+	// re-executes itself from memory there. Exempt by where it stands.
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	remember(task, w.cgroup, 1);
+	work = bpf_map_lookup_elem(&exec_work, &zero);
+	if (!work)
+		return 0;
+	work->owner = self;
+	judge_exec(work, &w, task, bprm);
+	if (work->owner != self) {
+		// Another exec ran in between on this CPU and used the same room.
+		work->flags = EXEC_PATH_TRUNCATED;
+		work->facts |= EXEC_PATH_TRUNCATED;
+		if (w.slot->flags & SLOT_EXEC_RULES)
+			consider(work, w.slot, CONTROL_EXEC, 0);
+	}
+	if (work->mode >= MODE_BLOCK) {
+		bpf_send_signal(SIGKILL);
+		outcome = OUTCOME_KILLED;
+		mechanism = MECHANISM_EXEC_KILL;
+	} else if (work->mode == MODE_DETECT) {
+		outcome = OUTCOME_DETECTED;
+	}
+	emit_exec(work, &w, task, bprm, outcome, mechanism);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+	struct exit_event *e;
+	struct who w = {};
+	u32 tgid;
+
+	if (!find_who(&w, task))
+		return 0;
+	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+		return 0; // other threads go on
+	tgid = BPF_CORE_READ(task, tgid);
+	bpf_map_delete_elem(&procs, &tgid);
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	e = reserve(struct exit_event, KIND_EXIT, 0);
+	if (!e)
+		return 0;
+	fill_head(&e->head, &w, KIND_EXIT);
+	fill_task(&e->head, task);
+	e->code = BPF_CORE_READ(task, exit_code);
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+static __always_inline bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+// starts_with compares with a constant; n is its length.
+static __always_inline bool starts_with(const char *s, const char *prefix, u32 n)
+{
+	for (u32 i = 0; i < n; i++)
+		if (s[i] != prefix[i])
+			return false;
+	return true;
+}
+
+#define AFTER(S, PREFIX) \
+	(starts_with(S, PREFIX, sizeof(PREFIX) - 1) ? sizeof(PREFIX) - 1 : 0)
+
+#define NAME_LEN 96
+
+// container_id finds the id in a cgroup's name as the engines write it: 64
+// hexadecimal digits alone (cgroupfs), or with the engine's prefix and, from
+// systemd, ".scope". Helpers' groups (libpod-conmon-…) do not match.
+static __always_inline bool container_id(const char *name, u8 *id)
+{
+	u32 at = 0;
+
+	at = AFTER(name, "docker-") ?: AFTER(name, "libpod-") ?: AFTER(name, "cri-containerd-")
+		?: AFTER(name, "crio-");
+	for (u32 i = 0; i < ID_LEN; i++) {
+		char c = name[(at + i) & 127];
+
+		if (!is_hex(c))
+			return false;
+		id[i] = c;
+	}
+	at = (at + ID_LEN) & 127;
+	if (at >= NAME_LEN - 8)
+		return false;
+	return name[at] == 0 || starts_with(name + at, ".scope", 7);
+}
+
+static __always_inline s64 wall_clock(struct config *c)
+{
+	// TAI follows every step of the wall clock; the boot clock, on kernels
+	// before 6.1, is as right as the agent's last word on its offset.
+	if (bpf_core_enum_value_exists(enum bpf_func_id___has, BPF_FUNC_ktime_get_tai_ns___has))
+		return bpf_ktime_get_tai_ns() + c->real_offset;
+	return bpf_ktime_get_boot_ns() + c->real_offset;
+}
+
+// Files are stamped from a clock that stands still between ticks: at most 10 ms
+// (HZ=100). Whatever was written after the container's start is stamped later
+// than the start less this.
+#define COARSE_TICK 10000000LL
+
+#define DEPTH 12
+
+// in_scope: containers may be limited to those below one cgroup.
+static __always_inline bool in_scope(struct cgroup *cgroup, u64 under)
+{
+	struct cgroup_subsys_state *css = BPF_CORE_READ(cgroup, self.parent);
+
+	if (!under)
+		return true;
+	for (u32 i = 0; i < DEPTH && css; i++) {
+		if (BPF_CORE_READ(css, cgroup, kn, id) == under)
+			return true;
+		css = BPF_CORE_READ(css, parent);
+	}
+	return false;
+}
+
+static __always_inline void tell_container(struct container *c, u64 cgroup, u32 gone)
+{
+	struct who w = {.container = c, .cgroup = cgroup, .slot_number = c->slot};
+	struct container_event *e = reserve(struct container_event, KIND_CONTAINER, 0);
+
+	if (!e)
+		return;
+	fill_head(&e->head, &w, KIND_CONTAINER);
+	e->started_real = c->started_real;
+	e->gone = gone;
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+SEC("raw_tp/cgroup_mkdir")
+int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx->args[0];
+	struct config *c = configuration();
+	struct container new = {}, *parent;
+	char name[128] = {};
+	u64 id, up;
+	u32 *slot;
+
+	if (!c || BPF_CORE_READ(cgroup, root, hierarchy_id) != c->hierarchy)
+		return 0;
+	id = BPF_CORE_READ(cgroup, kn, id);
+	up = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
+	// A group below a container's belongs to that container whatever its name.
+	parent = bpf_map_lookup_elem(&containers, &up);
+	if (parent) {
+		new = *parent;
+		bpf_map_update_elem(&containers, &id, &new, BPF_ANY);
+		return 0;
+	}
+	bpf_probe_read_kernel_str(name, NAME_LEN, BPF_CORE_READ(cgroup, kn, name));
+	if (!container_id(name, new.id) || !in_scope(cgroup, c->under))
+		return 0;
+	new.root = id;
+	new.started_boot = bpf_ktime_get_boot_ns();
+	new.started_real = wall_clock(c) - COARSE_TICK;
+	slot = bpf_map_lookup_elem(&assigned, new.id);
+	new.slot = slot ? *slot : c->default_slot;
+	bpf_map_update_elem(&containers, &id, &new, BPF_ANY);
+	tell_container(&new, id, 0);
+	return 0;
+}
+
+SEC("raw_tp/cgroup_rmdir")
+int on_cgroup_rmdir(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx->args[0];
+	struct container *c, copy;
+	u64 id = BPF_CORE_READ(cgroup, kn, id);
+	struct config *conf = configuration();
+
+	if (!conf || BPF_CORE_READ(cgroup, root, hierarchy_id) != conf->hierarchy)
+		return 0;
+	c = bpf_map_lookup_elem(&containers, &id);
+	if (!c)
+		return 0;
+	copy = *c;
+	bpf_map_delete_elem(&containers, &id);
+	if (copy.root == id)
+		tell_container(&copy, id, 1);
+	return 0;
+}

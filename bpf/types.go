@@ -1,0 +1,108 @@
+package bpf
+
+// The layouts that kernel and user space share, under their own names; C
+// comments in include/wire.h say what each field means.
+type (
+	Config    = ProcessConfig
+	Slot      = ProcessSlot
+	Container = ProcessContainer
+	IDKey     = ProcessIdKey
+	Proc      = ProcessProc
+	PathKey   = ProcessPathKey
+	PathRule  = ProcessPathRule
+	NetKey    = ProcessNetKey
+	NetRules  = ProcessNetRules
+	FileKey   = ProcessFileKey
+	Counter   = ProcessCounter
+
+	Head           = ProcessHead
+	ExecEvent      = ProcessExecEvent
+	ForkEvent      = ProcessForkEvent
+	ExitEvent      = ProcessExitEvent
+	OpenEvent      = ProcessOpenEvent
+	NetEvent       = ProcessNetEvent
+	FlowEvent      = ProcessFlowEvent
+	ContainerEvent = ProcessContainerEvent
+)
+
+// Kinds of records, enum kind.
+const (
+	KindFork = iota + 1
+	KindExec
+	KindExit
+	KindOpen
+	KindConnect
+	KindFlow
+	KindSocket
+	KindContainer
+	Kinds = 16 // counters of decisions follow those of telemetry
+)
+
+// Modes of a control in a slot, enum mode.
+const (
+	ModeOff = iota
+	ModeDetect
+	ModeBlock
+	ModeKill
+)
+
+// Outcomes of an act, enum outcome.
+const (
+	OutcomeNone = iota
+	OutcomeDetected
+	OutcomePrevented
+	OutcomeKilled
+)
+
+// Controls, enum control: the index into Slot.Mode.
+const (
+	ControlExec = iota
+	ControlDrift
+	ControlFileless
+	ControlNetwork
+	ControlReverseShell
+	ControlReleaseAgent
+	ControlCorePattern
+	ControlEngineSocket
+	ControlMiner
+	NoControl = 0xff
+)
+
+// Flags of a slot, enum slot_flag.
+const (
+	SlotExecRestrict = 1 << iota
+	SlotExecRules
+	SlotNetRestrict
+	SlotNetRules
+)
+
+// Verdicts of rules, enum verdict.
+const (
+	VerdictNone = iota
+	VerdictAllow
+	VerdictDeny
+)
+
+// Mechanisms, enum mechanism.
+const (
+	MechanismNone = iota
+	MechanismExecKill
+	MechanismLSM
+	MechanismCgroup
+	MechanismSyscallKill
+)
+
+// Facts about an executed file, enum exec_flag.
+const (
+	ExecUpper = 1 << iota
+	ExecModified
+	ExecFileless
+	ExecStdinSocket
+	ExecStdoutSocket
+	ExecScript
+	ExecPathTruncated
+	ExecPathForeign
+)
+
+// ContainerAdopted marks a container that was there before the programs.
+const ContainerAdopted = 1

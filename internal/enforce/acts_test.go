@@ -1,0 +1,264 @@
+package enforce_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// actVar makes the test binary do one act instead of the tests: it is what
+// containers of the tests run.
+const actVar = "BREAKWATER_ENFORCE_ACT"
+
+func TestMain(m *testing.M) {
+	if act := os.Getenv(actVar); act != "" {
+		os.Exit(perform(strings.Fields(act)))
+	}
+	os.Exit(m.Run())
+}
+
+// perform does an act and returns its errno as exit status.
+func perform(act []string) int {
+	err := actions()[act[0]](act[1:])
+	var errno syscall.Errno
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
+			return 128 + int(ws.Signal())
+		}
+		return exit.ExitCode()
+	case errors.As(err, &errno):
+		return int(errno)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 125
+}
+
+// actions are a function's and not a variable's: hold calls them too.
+func actions() map[string]func([]string) error {
+	return map[string]func([]string) error{
+		"nothing": func([]string) error { return nil },
+		// connect NETWORK ADDRESS: without a route the kernel's answer is
+		// ENETUNREACH, which shows that policy let it pass.
+		"connect": func(a []string) error {
+			c, err := net.DialTimeout(a[0], a[1], time.Second)
+			if err == nil {
+				return c.Close()
+			}
+			return err
+		},
+		"send": func(a []string) error { // an unconnected datagram
+			to, err := net.ResolveUDPAddr(a[0], a[1])
+			if err != nil {
+				return err
+			}
+			c, err := net.ListenUDP(a[0], nil)
+			if err != nil {
+				return err
+			}
+			_, err = c.WriteTo([]byte("x"), to)
+			return err
+		},
+		"socket": func(a []string) error {
+			var n [3]int
+			for i := range n {
+				n[i], _ = strconv.Atoi(a[i])
+			}
+			_, err := unix.Socket(n[0], n[1], n[2])
+			return err
+		},
+		"openwrite": func(a []string) error {
+			f, err := os.OpenFile(a[0], os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		},
+		"read": func(a []string) error {
+			_, err := os.ReadFile(a[0])
+			return err
+		},
+		"rewrite": func(a []string) error { // writes what it reads
+			old, err := os.ReadFile(a[0])
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(a[0], old, 0)
+		},
+		"unix": func(a []string) error {
+			c, err := net.Dial("unix", a[0])
+			if err != nil {
+				return err
+			}
+			_, err = c.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+			return err
+		},
+		"run":     func(a []string) error { return exec.Command(a[0], a[1:]...).Run() },
+		"copyrun": copyAndRun,
+		"memfd":   runFromMemory,
+		"move":    moveAndRun,
+		"shell":   shellOverSocket,
+		"stratum": stratum,
+		"joinrun": joinAndRun,
+		"script":  func(a []string) error { return writeScript(a[0], a[1], a[2:]...) },
+		"hold":    hold,
+	}
+}
+
+// copyAndRun FROM TO ARGS…: the dropped binary.
+func copyAndRun(a []string) error {
+	data, err := os.ReadFile(a[0])
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(a[1], data, 0o755); err != nil {
+		return err
+	}
+	c := exec.Command(a[1], a[2:]...)
+	c.Stdout = os.Stdout
+	return c.Run()
+}
+
+func runFromMemory(a []string) error {
+	data, err := os.ReadFile(a[0])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("x", 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	c := exec.Command(fmt.Sprintf("/proc/self/fd/%d", 3))
+	c.ExtraFiles = []*os.File{f}
+	c.Stdout = os.Stdout
+	return c.Run()
+}
+
+// moveAndRun CGROUP PROGRAM: leaves the container's cgroup, then runs.
+func moveAndRun(a []string) error {
+	if err := os.WriteFile(filepath.Join(a[0], "cgroup.procs"), []byte("0"), 0); err != nil {
+		return err
+	}
+	c := exec.Command(a[1])
+	c.Stdout = os.Stdout
+	return c.Run()
+}
+
+// joinAndRun CGROUP.PROCS PROGRAM: what a runtime does on v1: it enters the
+// cgroup, then its mount namespace, then becomes the program.
+func joinAndRun(a []string) error {
+	runtime.LockOSThread()
+	if err := os.WriteFile(a[0], []byte("0"), 0); err != nil {
+		return err
+	}
+	c := exec.Command(a[1])
+	c.Stdout = os.Stdout
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	return c.Run()
+}
+
+// shellOverSocket PROGRAM ADDRESS.
+func shellOverSocket(a []string) error {
+	conn, err := net.Dial("tcp", a[1])
+	if err != nil {
+		return err
+	}
+	f, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		return err
+	}
+	c := exec.Command(a[0])
+	c.Stdin, c.Stdout = f, f
+	return c.Run()
+}
+
+func stratum(a []string) error {
+	conn, err := net.Dial("tcp", a[0])
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, `{"id":1,"method":"mining.subscribe","params":[]}`+"\n")
+	return err
+}
+
+// writeScript PATH INTERPRETER ARGS…: writes a script and runs it.
+func writeScript(path, interpreter string, args ...string) error {
+	if err := os.WriteFile(path, []byte("#!"+interpreter+"\n"), 0o755); err != nil {
+		return err
+	}
+	c := exec.Command(path, args...)
+	c.Stdout = os.Stdout
+	return c.Run()
+}
+
+// hold writes a line and waits for one, then does the rest.
+func hold(a []string) error {
+	fmt.Println("ready")
+	if _, err := fmt.Scanln(new(string)); err != nil {
+		return err
+	}
+	return actions()[a[0]](a[1:])
+}
+
+// tinyProgram is the smallest static program: its first instructions write one
+// byte to standard output. Whatever is killed after its first instruction
+// shows by that byte.
+func tinyProgram(t testing.TB) []byte {
+	t.Helper()
+	var code []byte
+	machine := uint16(62)
+	switch runtime.GOARCH {
+	case "amd64":
+		code = []byte{
+			0xb8, 1, 0, 0, 0, // mov eax, 1 (write)
+			0xbf, 1, 0, 0, 0, // mov edi, 1
+			0x48, 0x8d, 0x35, 0x10, 0, 0, 0, // lea rsi, [rip+16]
+			0xba, 1, 0, 0, 0, // mov edx, 1
+			0x0f, 0x05, // syscall
+			0xb8, 60, 0, 0, 0, // mov eax, 60 (exit)
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+			'x',
+		}
+		binary.LittleEndian.PutUint32(code[13:], uint32(len(code)-1-17))
+	default:
+		t.Skipf("no tiny program for %s", runtime.GOARCH)
+	}
+	const base, head = 0x400000, 64 + 56
+	var b bytes.Buffer
+	b.WriteString("\x7fELF\x02\x01\x01")
+	b.Write(make([]byte, 9))
+	write := func(v ...any) {
+		for _, x := range v {
+			_ = binary.Write(&b, binary.LittleEndian, x)
+		}
+	}
+	write(uint16(2), machine, uint32(1), uint64(base+head), uint64(64), uint64(0), uint32(0))
+	write(uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0))
+	size := uint64(head + len(code))
+	write(uint32(1), uint32(5), uint64(0), uint64(base), uint64(base), size, size, uint64(0x1000))
+	b.Write(code)
+	return b.Bytes()
+}

@@ -1,0 +1,77 @@
+package enforce
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/breakwater-sec/breakwater/bpf"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/sensor"
+	"golang.org/x/sys/unix"
+)
+
+// watchSlot is where watched files stand among the path rules.
+const watchSlot = 0
+
+// readWatched takes up what an earlier agent watched.
+func (k *Kernel) readWatched() error {
+	for _, key := range keysWhere(k.objects.Paths, func(p bpf.PathKey) bool { return p.Slot == watchSlot }) {
+		k.watched[key] = struct{}{}
+	}
+	return nil
+}
+
+// Watch names the files whose opening inside any container is an event: whole
+// paths, and patterns that end in /* or /**. It replaces the list before.
+func (k *Kernel) Watch(patterns ...string) error {
+	rules := policy.Exec{Restrict: true}
+	for _, p := range patterns {
+		rules.Allow = append(rules.Allow, policy.PathRule{Pattern: p, Source: "watched file"})
+	}
+	entries, _, err := compilePaths(rules)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := k.watched
+	k.watched = map[bpf.PathKey]struct{}{}
+	for _, e := range entries {
+		key := e.key(watchSlot)
+		if err := k.objects.Paths.Put(key, e.rule); err != nil {
+			return fmt.Errorf("watch %s: %w", e.path, err)
+		}
+		k.watched[key] = struct{}{}
+		delete(old, key)
+	}
+	var gone []bpf.PathKey
+	for key := range old {
+		gone = append(gone, key)
+	}
+	return remove(k.objects.Paths, gone)
+}
+
+// SetEngineSockets names the sockets of container engines, which no container
+// may use. It replaces the list before. Call it again when an engine restarts:
+// sockets are known by their inode. Sockets that do not exist are named in the
+// error; the others are set all the same.
+func (k *Kernel) SetEngineSockets(paths []string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	wanted := map[bpf.FileKey]bool{}
+	for _, p := range paths {
+		var st unix.Stat_t
+		if err := unix.Stat(p, &st); err != nil {
+			errs = append(errs, fmt.Errorf("engine socket %s: %w", p, err))
+			continue
+		}
+		key := bpf.FileKey{Ino: st.Ino, Dev: sensor.KernelDevice(st.Dev)}
+		wanted[key] = true
+		if err := k.objects.EngineSockets.Put(key, uint32(1)); err != nil {
+			errs = append(errs, fmt.Errorf("engine socket %s: %w", p, err))
+		}
+	}
+	gone := keysWhere(k.objects.EngineSockets, func(f bpf.FileKey) bool { return !wanted[f] })
+	return errors.Join(append(errs, remove(k.objects.EngineSockets, gone))...)
+}

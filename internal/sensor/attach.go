@@ -1,0 +1,147 @@
+package sensor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}
+
+// optional hooks are absent on some machines: arm64 has no open and creat.
+func optional(program string) bool {
+	return program == "on_exit_open" || program == "on_exit_creat"
+}
+
+// attach puts every program where it acts, but for those whose link an earlier
+// agent of the same version left pinned.
+func (o *Objects) attach(ctx context.Context, specs []*ebpf.CollectionSpec) error {
+	if err := mountTracing(); err != nil {
+		return err
+	}
+	root, release, err := unifiedRoot()
+	if err != nil {
+		return err
+	}
+	defer release()
+	cache := btf.NewCache()
+	for _, spec := range specs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		missing := o.missing(spec)
+		if len(missing) == 0 {
+			continue
+		}
+		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+			Maps:  ebpf.MapOptions{PinPath: o.maps},
+			Cache: cache,
+		})
+		if err != nil {
+			return verifierTail(err)
+		}
+		for _, name := range missing {
+			if err := o.attachOne(name, spec.Programs[name], coll.Programs[name], root); err != nil {
+				coll.Close()
+				return fmt.Errorf("attach %s: %w", name, err)
+			}
+		}
+		coll.Close()
+	}
+	return nil
+}
+
+// missing lists the programs of an object that have no pinned link yet.
+func (o *Objects) missing(spec *ebpf.CollectionSpec) []string {
+	var list []string
+	for _, name := range sortedKeys(spec.Programs) {
+		if _, err := os.Stat(filepath.Join(o.links, name)); err != nil {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func (o *Objects) attachOne(name string, spec *ebpf.ProgramSpec, prog *ebpf.Program, cgroup string) error {
+	l, err := attachTo(spec, prog, cgroup)
+	if errors.Is(err, os.ErrNotExist) && optional(name) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = l.Pin(filepath.Join(o.links, name))
+	if errors.Is(err, ebpf.ErrNotSupported) { // perf events before 5.15
+		o.Unpinned = append(o.Unpinned, name)
+		o.closer = append(o.closer, l)
+		return nil
+	}
+	return errors.Join(err, l.Close())
+}
+
+// attachTo attaches by the section that the C source names.
+func attachTo(spec *ebpf.ProgramSpec, prog *ebpf.Program, cgroup string) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: prog})
+	case ebpf.TracePoint:
+		group, event, _ := strings.Cut(spec.AttachTo, "/")
+		return link.Tracepoint(group, event, prog, nil)
+	case ebpf.LSM:
+		return link.AttachLSM(link.LSMOptions{Program: prog})
+	default:
+		return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: spec.AttachType, Program: prog})
+	}
+}
+
+// mountTracing: the numbers of the system calls' tracepoints are read there.
+func mountTracing() error {
+	const dir = "/sys/kernel/tracing"
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) == nil && st.Type == unix.TRACEFS_MAGIC {
+		return nil
+	}
+	if unix.Statfs("/sys/kernel/debug/tracing", &st) == nil && st.Type == unix.TRACEFS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("tracefs", dir, "tracefs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount tracefs on %s: %w", dir, err)
+	}
+	return nil
+}
+
+// unifiedRoot is a path to the root of the v2 hierarchy, mounted for the
+// moment where the host has it nowhere.
+func unifiedRoot() (path string, release func(), err error) {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return "", nil, err
+	}
+	if at := mounts[unifiedName]; at != "" {
+		return at, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "breakwater-cgroup")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := unix.Mount("cgroup2", dir, "cgroup2", 0, ""); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("mount the unified cgroup hierarchy: %w", err), os.Remove(dir))
+	}
+	return dir, func() {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		_ = os.Remove(dir)
+	}, nil
+}

@@ -1,0 +1,165 @@
+package sensor
+
+import (
+	"fmt"
+
+	"github.com/breakwater-sec/breakwater/bpf"
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// always-on detections and the miner's, as content/detections names them.
+const (
+	DetectionReverseShell = "reverse-shell"
+	DetectionReleaseAgent = "escape-release-agent"
+	DetectionCorePattern  = "escape-core-pattern"
+	DetectionEngineSocket = "container-socket"
+	DetectionMiner        = "miner-handshake"
+)
+
+// control translates the kernel's word; detection is set for those that are
+// parts of a detection.
+func control(c uint8) (name event.Control, detection string) {
+	switch c {
+	case bpf.ControlExec:
+		return event.ControlExec, ""
+	case bpf.ControlDrift:
+		return event.ControlDrift, ""
+	case bpf.ControlFileless:
+		return event.ControlFileless, ""
+	case bpf.ControlNetwork:
+		return event.ControlNetwork, ""
+	case bpf.ControlReverseShell:
+		return event.ControlDetection, DetectionReverseShell
+	case bpf.ControlReleaseAgent:
+		return event.ControlDetection, DetectionReleaseAgent
+	case bpf.ControlCorePattern:
+		return event.ControlDetection, DetectionCorePattern
+	case bpf.ControlEngineSocket:
+		return event.ControlDetection, DetectionEngineSocket
+	case bpf.ControlMiner:
+		return event.ControlDetection, DetectionMiner
+	}
+	return event.ControlDetection, ""
+}
+
+// judge fills the decision, when the kernel took one.
+func (d *decoder) judge(e *event.Event, h *bpf.Head, why func(event.Control) string) {
+	if h.Outcome == bpf.OutcomeNone {
+		return
+	}
+	name, detection := control(h.Control)
+	rule := Rule{}
+	if d.rules != nil {
+		rule = d.rules.Rule(h.Slot, name, h.Rule)
+	}
+	dec := &event.Decision{
+		Control: name, Effect: rule.Effect, Outcome: outcome(h.Outcome), Audit: rule.Audit,
+		Policy: rule.Policy, Rule: rule.Source, Generation: rule.Generation,
+		Mechanism: mechanism(h.Mechanism),
+	}
+	if detection != "" {
+		dec.Rule, dec.Policy, dec.Audit = detection, "", false
+		dec.Effect = ""
+	}
+	if dec.Effect == "" {
+		dec.Effect = effect(h.Mode)
+	}
+	dec.Why = sentence(why(name), h)
+	e.Decision = dec
+}
+
+// sentence ends with what was done.
+func sentence(why string, h *bpf.Head) string {
+	switch {
+	case h.Outcome == bpf.OutcomePrevented && h.Mechanism == bpf.MechanismLSM:
+		why += "; the kernel refused to start it"
+	case h.Outcome == bpf.OutcomePrevented:
+		why += "; it was refused"
+	case h.Outcome == bpf.OutcomeKilled && h.Mechanism == bpf.MechanismExecKill:
+		why += "; it was killed before its first instruction"
+	case h.Outcome == bpf.OutcomeKilled:
+		why += "; the process was killed before it could use it"
+	default:
+		why += "; it was only recorded"
+	}
+	if h.Repeats > 0 {
+		why += fmt.Sprintf(" (and %d times more since)", h.Repeats)
+	}
+	return why + "."
+}
+
+func whyExec(c event.Control, x *event.Exec, flags uint32) string {
+	path := x.Path
+	if flags&bpf.ExecPathTruncated != 0 {
+		path = "a program whose path is too long to be judged (…" + path + ")"
+	}
+	switch c {
+	case event.ControlDrift:
+		if x.Upper {
+			return path + " was not in the image: it was written to the container's layer"
+		}
+		return path + " was written or changed after the container started"
+	case event.ControlFileless:
+		return path + " has no file in any folder: a program that lives in memory only"
+	case event.ControlDetection:
+		return path + " was started with a network connection as its input and output"
+	}
+	if flags&bpf.ExecPathForeign != 0 {
+		return path + " is not below the container's root"
+	}
+	return path + " is a program that policy does not allow"
+}
+
+func whyNetwork(c event.Control, kind event.Kind, n *event.Network) string {
+	switch {
+	case c == event.ControlDetection:
+		return "a container engine's socket was used from inside a container"
+	case kind == event.KindSocket:
+		return fmt.Sprintf("a %s socket would pass the network policy by", socketName(n))
+	}
+	return "policy does not allow " + peer(n)
+}
+
+func socketName(n *event.Network) string {
+	if n.Family == "packet" {
+		return "packet"
+	}
+	if n.Transport == "" {
+		return n.Family
+	}
+	return n.Transport
+}
+
+func effect(mode uint8) event.Effect {
+	switch mode {
+	case bpf.ModeBlock:
+		return event.EffectBlock
+	case bpf.ModeKill:
+		return event.EffectKill
+	}
+	return event.EffectAlert
+}
+
+func outcome(o uint8) event.Outcome {
+	switch o {
+	case bpf.OutcomePrevented:
+		return event.Prevented
+	case bpf.OutcomeKilled:
+		return event.Killed
+	}
+	return event.Detected
+}
+
+func mechanism(m uint8) string {
+	switch m {
+	case bpf.MechanismExecKill:
+		return "exec-kill"
+	case bpf.MechanismLSM:
+		return "lsm"
+	case bpf.MechanismCgroup:
+		return "cgroup"
+	case bpf.MechanismSyscallKill:
+		return "syscall-kill"
+	}
+	return ""
+}

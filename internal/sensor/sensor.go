@@ -1,0 +1,214 @@
+package sensor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/bpf"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// treeCapacity bounds the process tree: about 10 MiB.
+const treeCapacity = 32768
+
+// clockPeriod is how often the programs are told the time of day.
+const clockPeriod = 5 * time.Second
+
+// Settings of a Sensor.
+type Settings struct {
+	Host  string // written into every event
+	Rules Rules  // names what decided; may be nil
+}
+
+// Sensor reads what the programs report. All methods but Run are safe for
+// concurrent use.
+type Sensor struct {
+	objects *Objects
+	decoder decoder
+	tree    *tree
+	bad     atomic.Uint64
+
+	mu sync.Mutex // one handler at a time
+}
+
+// New makes a sensor over loaded objects, which must outlive it.
+func New(o *Objects, s Settings) (*Sensor, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("boot id: %w", err)
+	}
+	id, _, _ := strings.Cut(strings.TrimSpace(string(boot)), "-")
+	return &Sensor{
+		objects: o,
+		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: wallTime},
+		tree:    newTree(treeCapacity),
+	}, nil
+}
+
+// Run reads events until ctx ends, and calls handle for each, one at a time.
+// What an earlier agent did not read comes first. It returns nil when ctx
+// ended, and an error when the rings cannot be read any more.
+func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
+	s.scan()
+	telemetry, err := ringbuf.NewReader(s.objects.Events)
+	if err != nil {
+		return fmt.Errorf("read the kernel's events: %w", err)
+	}
+	decisions, err := ringbuf.NewReader(s.objects.Decisions)
+	if err != nil {
+		return errors.Join(fmt.Errorf("read the kernel's decisions: %w", err), telemetry.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make(chan error, 2)
+	read := func(r *ringbuf.Reader, before func()) {
+		defer cancel() // one that fails ends both
+		errs <- s.read(r, before, handle)
+	}
+	wg.Go(func() { read(telemetry, nil) })
+	wg.Go(func() { read(decisions, func() { s.catchUp(ctx, telemetry) }) })
+	s.keepTime(ctx)
+	closing := errors.Join(telemetry.Close(), decisions.Close())
+	wg.Wait()
+	return errors.Join(<-errs, <-errs, closing)
+}
+
+// keepTime returns when ctx ends.
+func (s *Sensor) keepTime(ctx context.Context) {
+	tick := time.NewTicker(clockPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = s.objects.SyncClock()
+		}
+	}
+}
+
+func (s *Sensor) read(r *ringbuf.Reader, before func(), handle func(event.Event)) error {
+	var rec ringbuf.Record
+	for {
+		if err := r.ReadInto(&rec); errors.Is(err, ringbuf.ErrClosed) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read a kernel ring: %w", err)
+		}
+		if before != nil {
+			before()
+		}
+		s.take(rec.RawSample, handle)
+	}
+}
+
+// catchUp lets the telemetry that came before a decision be read first, so
+// that the tree knows the decision's process. Bounded: a full ring does not
+// hold a decision up.
+func (s *Sensor) catchUp(ctx context.Context, telemetry *ringbuf.Reader) {
+	deadline := time.NewTimer(50 * time.Millisecond)
+	defer deadline.Stop()
+	tick := time.NewTicker(500 * time.Microsecond)
+	defer tick.Stop()
+	for telemetry.AvailableBytes() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Sensor) take(raw []byte, handle func(event.Event)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.decoder.decode(raw)
+	if err != nil {
+		s.bad.Add(1)
+		return
+	}
+	s.remember(&rec)
+	handle(rec.event)
+}
+
+// remember keeps the tree, and completes the event's process from it.
+func (s *Sensor) remember(rec *record) {
+	p := rec.event.Process
+	if p == nil {
+		return
+	}
+	// A program that was refused by LSM never became the process.
+	refused := rec.event.Kind == event.KindExec && rec.event.Decision != nil && rec.event.Decision.Outcome == event.Prevented
+	if refused {
+		p.Path, p.Args = "", nil
+	}
+	if rec.event.Kind != event.KindExec || refused {
+		if known, ok := s.tree.get(p.ID); ok {
+			p.Path, p.Args = known.Path, known.Args
+		}
+	}
+	s.tree.put(*p)
+	if rec.gone {
+		s.tree.end(p.ID)
+	}
+}
+
+// Tree returns a process and its ancestors as far as they are known, the
+// oldest first; empty for an unknown process.
+func (s *Sensor) Tree(processID string) []event.Process { return s.tree.ancestry(processID) }
+
+// Undecodable is how many records could not be decoded: 0, unless programs of
+// another version write into the rings.
+func (s *Sensor) Undecodable() uint64 { return s.bad.Load() }
+
+// Accounts counts, per kind and since the maps were made, what the kernel
+// emitted and what of it found no room in a ring.
+func (o *Objects) Accounts() ([]event.Account, error) {
+	kinds := map[int]event.Kind{
+		bpf.KindFork: event.KindFork, bpf.KindExec: event.KindExec, bpf.KindExit: event.KindExit,
+		bpf.KindOpen: event.KindFileOpen, bpf.KindConnect: event.KindConnect, bpf.KindFlow: event.KindFlow,
+		bpf.KindSocket: event.KindSocket, bpf.KindContainer: event.KindContainer,
+	}
+	var list []event.Account
+	for _, k := range sortedKeys(kinds) {
+		a := event.Account{Kind: kinds[k]}
+		for _, i := range []int{k, k + bpf.Kinds} {
+			var cpus []bpf.Counter
+			if err := o.Counters.Lookup(uint32(i), &cpus); err != nil {
+				return nil, fmt.Errorf("counters: %w", err)
+			}
+			for _, c := range cpus {
+				a.Emitted += c.Emitted
+				a.Dropped += c.Dropped
+			}
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// LostDecisions is how many decisions found no room in their ring: they were
+// carried out, but nobody was told.
+func (o *Objects) LostDecisions() (uint64, error) {
+	var lost uint64
+	for i := bpf.Kinds; i < 2*bpf.Kinds; i++ {
+		var cpus []bpf.Counter
+		if err := o.Counters.Lookup(uint32(i), &cpus); err != nil {
+			return 0, fmt.Errorf("counters: %w", err)
+		}
+		for _, c := range cpus {
+			lost += c.Dropped
+		}
+	}
+	return lost, nil
+}
