@@ -14,6 +14,12 @@ var policies embed.FS
 // strict.yaml, an example to copy.
 func Policies() fs.FS { return sub(policies, "policies") }
 
+//go:embed detections/*.yaml
+var detections embed.FS
+
+// Detections holds one file per detection; package detect reads them.
+func Detections() fs.FS { return sub(detections, "detections") }
+
 func sub(files embed.FS, dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil { // only for an invalid name, and ours are constants

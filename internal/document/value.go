@@ -1,6 +1,7 @@
 package document
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sort"
@@ -249,4 +250,30 @@ func editDistance(a, b string, limit int) int {
 		}
 	}
 	return min(row[len(b)], limit)
+}
+
+// Plain is the value as encoding/json would hold it, for what has a JSON form
+// of its own. Numbers keep their spelling.
+func (n *Node) Plain() any {
+	switch n.Kind {
+	case Map:
+		m := make(map[string]any, len(n.Pairs))
+		for _, p := range n.Pairs {
+			m[p.Key] = p.Value.Plain()
+		}
+		return m
+	case List:
+		items := make([]any, len(n.Items))
+		for i, item := range n.Items {
+			items[i] = item.Plain()
+		}
+		return items
+	case Number:
+		return json.Number(n.Text)
+	case Bool:
+		return strings.EqualFold(n.Text, "true")
+	case String:
+		return n.Text
+	}
+	return nil
 }

@@ -1,0 +1,81 @@
+package detect
+
+import (
+	"fmt"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// kindOfIncident is what an incident about a control of policy is called.
+type kindOfIncident struct {
+	title    string
+	severity event.Severity
+	attack   []string
+}
+
+// policyIncident is an incident about a decision of policy: what was stopped,
+// or would have been.
+func (e *Engine) policyIncident(ev event.Event, d event.Decision, tree []event.Process) (event.Incident, bool) {
+	kind, sentence := describe(ev, d, tree)
+	if kind.title == "" {
+		return event.Incident{}, false
+	}
+	what := "policy." + string(d.Control)
+	if d.Audit {
+		what = "audit." + string(d.Control)
+	}
+	times, tell := e.tell(what, ev, d)
+	if !tell {
+		return event.Incident{}, false
+	}
+	if d.Why == "" {
+		d.Why = sentence + "."
+	}
+	inc := newIncident(ev, what, d)
+	inc.Title, inc.Severity, inc.Attack = kind.title, kind.severity, kind.attack
+	inc.Sentence = sentence + done(d) + more(times) + "."
+	return inc, true
+}
+
+func describe(ev event.Event, d event.Decision, tree []event.Process) (kindOfIncident, string) {
+	words := facts(ev)
+	switch d.Control {
+	case event.ControlDrift:
+		return kindOfIncident{"Program that was not in the image", event.SeverityHigh, []string{"T1105"}},
+			fmt.Sprintf("%s was written into %s after it started, then run%s", words["exec"], words["container"], by(tree))
+	case event.ControlFileless:
+		return kindOfIncident{"Program without a file", event.SeverityHigh, []string{"T1620"}},
+			fmt.Sprintf("A program that lives in memory only (%s) was run in %s%s", words["exec"], words["container"], by(tree))
+	case event.ControlExec:
+		return kindOfIncident{"Program outside policy", event.SeverityMedium, nil},
+			fmt.Sprintf("%s, which policy does not allow, was run in %s%s", words["exec"], words["container"], by(tree))
+	case event.ControlNetwork:
+		return networkIncident(ev, words)
+	}
+	return kindOfIncident{}, ""
+}
+
+func networkIncident(ev event.Event, words map[string]string) (kindOfIncident, string) {
+	if ev.Kind == event.KindSocket {
+		return kindOfIncident{"Raw socket outside policy", event.SeverityMedium, []string{"T1095"}},
+			fmt.Sprintf("%s in %s asked for a raw socket, which would pass the network policy by", words["program"], words["container"])
+	}
+	return kindOfIncident{"Connection outside policy", event.SeverityMedium, nil},
+		fmt.Sprintf("%s in %s tried to reach %s, which policy does not allow", words["program"], words["container"], words["peer"])
+}
+
+// by names the parent of the process, when the tree knows it.
+func by(tree []event.Process) string {
+	if len(tree) < 2 {
+		return ""
+	}
+	parent := tree[len(tree)-2]
+	name := parent.Path
+	if name == "" {
+		name = parent.Comm
+	}
+	if name == "" {
+		return ""
+	}
+	return " by " + code(name, "")
+}

@@ -1,0 +1,206 @@
+// Package detect turns events into incidents: by detections, which are data in
+// content/detections, and by the decisions that the kernel took for policies.
+package detect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sort"
+
+	"github.com/breakwater-sec/breakwater/internal/condition"
+	"github.com/breakwater-sec/breakwater/internal/document"
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Rule is one detection. It never changes.
+type Rule struct {
+	ID          string
+	Title       string
+	Severity    event.Severity
+	Description string       // what it means and what to do, for people
+	Attack      []string     // ATT&CK technique ids
+	Kinds       []event.Kind // the events it looks at
+	Effect      event.Effect // wanted unless policy says otherwise
+	AlwaysOn    bool         // lifted by a waiver only
+	Kernel      string       // the mechanism that acts in the kernel already; "" = none
+	Watch       []string     // files whose opening must become an event
+	Source      string       // file:line
+
+	when     *condition.Condition
+	sentence template
+	fire     []example
+	quiet    []example
+}
+
+// When is the CEL text of the condition.
+func (r *Rule) When() string { return r.when.Text }
+
+// example is an event that a rule must, or must not, fire on.
+type example struct {
+	event  event.Event
+	source string
+}
+
+// Rules is all loaded detections, indexed by the kind of event they look at.
+// It never changes and is safe for concurrent use.
+type Rules struct {
+	byID   map[string]*Rule
+	byKind map[event.Kind][]*Rule
+}
+
+// The bounds of a folder of detections.
+const (
+	maxRules    = 1_000
+	maxExamples = 100
+	maxWatched  = 200
+)
+
+// Load reads every *.yaml of a folder. The error holds every mistake with
+// file, line and column. It does not try the examples: see Check.
+func Load(files fs.FS) (*Rules, error) {
+	names, err := fs.Glob(files, "*.yaml")
+	if err != nil || len(names) == 0 {
+		return nil, errors.Join(errors.New("detections: no *.yaml file"), err)
+	}
+	env, err := newEnv()
+	if err != nil {
+		return nil, err
+	}
+	rules := &Rules{byID: map[string]*Rule{}, byKind: map[event.Kind][]*Rule{}}
+	var errs []error
+	for _, name := range names {
+		data, err := fs.ReadFile(files, name)
+		if err == nil {
+			err = rules.add(env, name, data)
+		}
+		errs = append(errs, err)
+	}
+	if len(rules.byID) > maxRules {
+		errs = append(errs, fmt.Errorf("%d detections; at most %d are loaded", len(rules.byID), maxRules))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return rules, nil
+}
+
+func (rs *Rules) add(env *condition.Env, name string, data []byte) error {
+	docs, err := document.Parse(name, data)
+	if err != nil {
+		return err
+	}
+	reader := document.NewReader(name)
+	for _, doc := range docs {
+		at := reader.Value(doc)
+		rule := parseRule(at, env)
+		if first := rs.byID[rule.ID]; first != nil {
+			at.Fail("the id %q is taken by %s", rule.ID, first.Source)
+			continue
+		}
+		rs.byID[rule.ID] = rule
+		for _, kind := range rule.Kinds {
+			rs.byKind[kind] = append(rs.byKind[kind], rule)
+		}
+	}
+	return reader.Err()
+}
+
+// All lists the detections by id.
+func (rs *Rules) All() []*Rule {
+	ids := slices.Sorted(maps.Keys(rs.byID))
+	list := make([]*Rule, len(ids))
+	for i, id := range ids {
+		list[i] = rs.byID[id]
+	}
+	return list
+}
+
+// Known maps every id to whether the detection is always on, as
+// policy.CheckDetections wants it.
+func (rs *Rules) Known() map[string]bool {
+	known := make(map[string]bool, len(rs.byID))
+	for id, r := range rs.byID {
+		known[id] = r.AlwaysOn
+	}
+	return known
+}
+
+// Watch lists the files whose opening inside a container must become an event:
+// exact paths, and patterns that end in "/*" or "/**"; sorted, each once.
+func (rs *Rules) Watch() []string {
+	var paths []string
+	for _, r := range rs.byID {
+		paths = append(paths, r.Watch...)
+	}
+	sort.Strings(paths)
+	return slices.Compact(paths)
+}
+
+// Check tries every rule on its own examples. A rule that does not fire where
+// it must, or fires where it must not, is an error that names the example.
+func (rs *Rules) Check() error {
+	var errs []error
+	for _, r := range rs.All() {
+		if len(r.fire) == 0 || len(r.quiet) == 0 {
+			errs = append(errs, fmt.Errorf("%s: %s has no mustFire or no mustNotFire event", r.Source, r.ID))
+		}
+		for _, x := range r.fire {
+			if fired, err := r.matches(x.event); err != nil || !fired {
+				errs = append(errs, fmt.Errorf("%s: %s does not fire on this event (%v)", x.source, r.ID, err))
+			}
+		}
+		for _, x := range r.quiet {
+			if fired, err := r.matches(x.event); err != nil || fired {
+				errs = append(errs, fmt.Errorf("%s: %s must not fire on this event (%v)", x.source, r.ID, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Rule) matches(ev event.Event) (bool, error) {
+	if !slices.Contains(r.Kinds, ev.Kind) {
+		return false, nil
+	}
+	return r.when.Eval(variables(ev))
+}
+
+// newEnv declares what conditions may read. All of it is always there: what an
+// event does not have reads as empty.
+func newEnv() (*condition.Env, error) {
+	return condition.NewEnv(map[string]any{
+		"kind": "", "host": "",
+		"container": event.Container{}, "process": event.Process{},
+		"exec": event.Exec{}, "exit": event.Exit{}, "file": event.File{}, "network": event.Network{},
+	})
+}
+
+func variables(ev event.Event) map[string]any {
+	return map[string]any{
+		"kind": string(ev.Kind), "host": ev.Host,
+		"container": orEmpty(ev.Container), "process": orEmpty(ev.Process),
+		"exec": orEmpty(ev.Exec), "exit": orEmpty(ev.Exit), "file": orEmpty(ev.File), "network": orEmpty(ev.Network),
+	}
+}
+
+func orEmpty[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
+}
+
+// kernelMechanisms are those that a rule may name as acting in the kernel.
+func kernelMechanisms() []string {
+	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake"}
+}
+
+func eventKinds() []string {
+	return []string{
+		string(event.KindExec), string(event.KindExit), string(event.KindFork), string(event.KindFileOpen),
+		string(event.KindConnect), string(event.KindFlow), string(event.KindSocket), string(event.KindContainer),
+	}
+}
