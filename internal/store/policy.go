@@ -146,3 +146,8 @@ func (s *Store) RaiseGeneration(ctx context.Context, seen uint64, by Actor) (rai
 	})
 	return raised, err
 }
+
+// NextGeneration starts a generation without a change of policies.
+func (s *Store) NextGeneration(ctx context.Context, reason string, by Actor) error {
+	return s.tx(ctx, "next generation", func(tx *sql.Tx) error { return s.nextGeneration(ctx, tx, by.Name, reason) })
+}

@@ -1,0 +1,258 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/document"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/store"
+	"github.com/breakwater-sec/breakwater/internal/web"
+)
+
+// bundleLife is how long after its signature an agent accepts a bundle. It
+// bounds acceptance, not force: see api.PolicyBundle.
+const bundleLife = 7 * 24 * time.Hour
+
+// maxBundle bounds all policies together, for a bundle travels in one message
+// of the bus.
+const maxBundle = 4 << 20
+
+// sourceName stands in the errors of policies that come over the network.
+const sourceName = "policy"
+
+// Check implements web.Policies: exactly one right policy.
+func (s *Server) Check(source string) (name string, problems []web.Problem) {
+	policies, err := policy.Parse(sourceName, []byte(source))
+	if err != nil {
+		return "", problemsOf(err)
+	}
+	if len(policies) != 1 {
+		return "", []web.Problem{{Message: fmt.Sprintf("this holds %d policies: store them one by one", len(policies))}}
+	}
+	return policies[0].Name, nil
+}
+
+func problemsOf(err error) []web.Problem {
+	var many document.Errors
+	if !errors.As(err, &many) {
+		return []web.Problem{{Message: err.Error()}}
+	}
+	var out []web.Problem
+	for _, e := range many {
+		text := e.Message
+		if e.Path != "" {
+			text = e.Path + ": " + text
+		}
+		out = append(out, web.Problem{Line: e.Line, Column: e.Column, Message: text})
+	}
+	return out
+}
+
+// Put implements web.Policies.
+func (s *Server) Put(ctx context.Context, source string, base int, by store.Actor) (store.Policy, error) {
+	name, problems := s.Check(source)
+	if len(problems) > 0 {
+		return store.Policy{}, fmt.Errorf("policy line %d: %s", problems[0].Line, problems[0].Message)
+	}
+	p, err := s.store.PutPolicy(ctx, name, source, base, by)
+	if err == nil {
+		s.policiesChanged(ctx)
+	}
+	return p, err
+}
+
+// Apply puts every policy of a YAML file in force, all checked before the first
+// is stored. Each is stored as a document of its own. The error of a wrong file
+// is a document.Errors.
+func (s *Server) Apply(ctx context.Context, source []byte, by store.Actor) ([]store.Policy, error) {
+	if _, err := policy.Parse(sourceName, source); err != nil {
+		return nil, err
+	}
+	type part struct{ name, source string }
+	var parts []part
+	for _, text := range documents(string(source)) {
+		policies, err := policy.Parse(sourceName, []byte(text))
+		if err != nil || len(policies) != 1 {
+			return nil, fmt.Errorf("the file cannot be split into its policies: store them one by one: %w", errors.Join(err))
+		}
+		parts = append(parts, part{policies[0].Name, text})
+	}
+	var out []store.Policy
+	for _, x := range parts {
+		p, err := s.store.PutPolicy(ctx, x.name, x.source, -1, by)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, p)
+	}
+	s.policiesChanged(ctx)
+	return out, nil
+}
+
+// documents splits YAML at its document marks; parts of comments alone are left out.
+func documents(source string) []string {
+	var out []string
+	var b strings.Builder
+	content := false
+	flush := func() {
+		if content {
+			out = append(out, strings.TrimSuffix(b.String(), "\n")+"\n")
+		}
+		b.Reset()
+		content = false
+	}
+	for _, line := range strings.Split(source, "\n") {
+		if strings.TrimRight(line, " \t\r") == "---" {
+			flush()
+			continue
+		}
+		trimmed := strings.TrimSpace(line)
+		content = content || trimmed != "" && !strings.HasPrefix(trimmed, "#")
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	flush()
+	return out
+}
+
+// firstPolicies starts with generation 1: no agent may take "nothing was ever
+// decided" for a generation.
+func (s *Server) firstPolicies(ctx context.Context) error {
+	generation, err := s.store.Generation(ctx)
+	if err != nil || generation > 0 {
+		return err
+	}
+	by := store.Actor{Name: "breakwater"}
+	if len(s.o.Policies) == 0 {
+		return s.store.NextGeneration(ctx, "first start, without a policy", by)
+	}
+	_, err = s.Apply(ctx, s.o.Policies, by)
+	return err
+}
+
+// PolicyFor is the bundle of one agent, signed now.
+func (s *Server) PolicyFor(ctx context.Context, agent string) (api.Signed, error) {
+	a, err := s.store.Agent(ctx, agent)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	if !a.Revoked.IsZero() {
+		return api.Signed{}, fmt.Errorf("agent %q was revoked: enrol it again", agent)
+	}
+	// The generation is read first: policies that change between are then sent
+	// under a number that is too small, and again under the right one.
+	b := api.PolicyBundle{Version: api.Version, Target: agent, Stage: a.Stage, Issued: s.o.Now().UTC()}
+	b.Expires = b.Issued.Add(bundleLife)
+	if b.Generation, err = s.store.Generation(ctx); err != nil {
+		return api.Signed{}, err
+	}
+	policies, err := s.store.Policies(ctx)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	for _, p := range policies {
+		b.Policies = append(b.Policies, p.File())
+	}
+	return s.sign(b)
+}
+
+func (s *Server) sign(b api.PolicyBundle) (api.Signed, error) {
+	payload, err := json.Marshal(b)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	if len(payload) > maxBundle {
+		return api.Signed{}, fmt.Errorf("all policies together have %d bytes, more than %d: remove some", len(payload), maxBundle)
+	}
+	signature := ed25519.Sign(s.signing, append([]byte(api.PolicySignatureContext), payload...))
+	return api.Signed{Payload: payload, KeyID: keyID(s.PolicyKey()), Signature: signature}, nil
+}
+
+// PolicyKey verifies policy bundles.
+func (s *Server) PolicyKey() ed25519.PublicKey { return s.signing.Public().(ed25519.PublicKey) }
+
+// policiesChanged tells agents and judges every image again.
+func (s *Server) policiesChanged(ctx context.Context) {
+	if s.bus == nil { // first start: nobody listens yet
+		return
+	}
+	s.notifyPolicy(ctx)
+	digests, err := s.store.Digests(ctx)
+	if err != nil {
+		s.o.Log.Error("images not judged again", "error", err)
+	}
+	for _, d := range digests {
+		s.judge(ctx, d)
+	}
+}
+
+// notifyPolicy tells every agent that there is a newer bundle. One that does
+// not hear it asks by itself when it connects.
+func (s *Server) notifyPolicy(ctx context.Context) {
+	agents, err := s.store.Agents(ctx)
+	if err != nil {
+		s.o.Log.Error("agents not told of the new policies", "error", err)
+	}
+	for _, a := range agents {
+		if a.Revoked.IsZero() {
+			if err := s.bus.NotifyPolicy(a.ID); err != nil {
+				s.o.Log.Warn("agent not told of the new policies", "agent", a.ID, "error", err)
+			}
+		}
+	}
+}
+
+// judge gives an image the verdict of the policies in force, for a container
+// without stage, host or labels.
+func (s *Server) judge(ctx context.Context, digest string) {
+	if err := s.judgeImage(ctx, digest); err != nil {
+		s.o.Log.Error("image not judged", "image", digest, "error", err)
+	}
+}
+
+func (s *Server) judgeImage(ctx context.Context, digest string) error {
+	set, err := s.policySet(ctx)
+	if err != nil {
+		return err
+	}
+	_, rep, err := s.store.Image(ctx, digest)
+	if err != nil {
+		return err
+	}
+	return s.store.Judge(ctx, digest, set.Image(s.o.Now(), factsOf(rep)))
+}
+
+func factsOf(rep report.Report) policy.ImageFacts {
+	return policy.ImageFacts{Subject: policy.Subject{Image: rep.Image}, Scanned: true, Judged: rep.Intelligence != nil,
+		Findings: rep.Findings, Packages: rep.Packages, Config: rep.Config, Gaps: rep.Gaps}
+}
+
+// policySet compiles the policies in force. A policy that an older program
+// accepted and this one does not is an error, not left out.
+func (s *Server) policySet(ctx context.Context) (*policy.Set, error) {
+	generation, err := s.store.Generation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.store.Policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*policy.Policy
+	for _, p := range stored {
+		parsed, err := policy.Parse(p.Name, []byte(p.Source))
+		if err != nil {
+			return nil, fmt.Errorf("policy %q version %d: %w", p.Name, p.Version, err)
+		}
+		all = append(all, parsed...)
+	}
+	return policy.NewSet(generation, all)
+}

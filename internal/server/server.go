@@ -1,0 +1,347 @@
+// Package server is the program that agents report to and people look at: the
+// store, the bus, the console, the HTTP API and the policies that agents get.
+//
+// It speaks TLS only, with certificates of an authority of its own that it
+// makes on first start. Trust in it is by the authority's fingerprint.
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/auth"
+	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/store"
+	"github.com/breakwater-sec/breakwater/internal/web"
+)
+
+// Options of Open.
+type Options struct {
+	// Dir is the server's folder: database, keys, certificates, stream.
+	Dir string
+	// Listen is the console's host:port; "" means 127.0.0.1:8443.
+	Listen string
+	// BusListen is the agents' host:port; "" means 127.0.0.1:0.
+	BusListen string
+	// Names are further host names and addresses of the certificate, beside
+	// this host's own and the loopback ones.
+	Names []string
+	// Policies is put in force when there was never any policy: YAML, one or
+	// more documents.
+	Policies []byte
+	// EventAge and EventRows bound the events that are kept; 0 means 14 days
+	// and 10 million.
+	EventAge  time.Duration
+	EventRows int64
+	Version   string
+	Log       *slog.Logger         // nil: nothing is logged
+	Registry  *prometheus.Registry // nil: one of its own
+	Now       func() time.Time     // nil: time.Now
+}
+
+// The defaults of Options.
+const (
+	defaultListen    = "127.0.0.1:8443"
+	defaultEventAge  = 14 * 24 * time.Hour
+	defaultEventRows = 10_000_000
+	upkeepEvery      = 10 * time.Minute
+	shutdownWithin   = 5 * time.Second
+)
+
+// Server is an open server. Its methods are safe for concurrent use.
+type Server struct {
+	o        Options
+	store    *store.Store
+	auth     *auth.Auth
+	bus      *bus.Server
+	tls      *authority
+	signing  ed25519.PrivateKey
+	lock     *os.File
+	listener net.Listener
+	live     *live
+	metrics  *metrics
+	password string
+}
+
+// Open prepares everything: when it returns, the addresses are bound and known,
+// and Run serves them. The caller must Close, also after Run.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{o: o.filled()}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (o Options) filled() Options {
+	if o.Listen == "" {
+		o.Listen = defaultListen
+	}
+	if o.EventAge == 0 {
+		o.EventAge = defaultEventAge
+	}
+	if o.EventRows == 0 {
+		o.EventRows = defaultEventRows
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func (s *Server) open(ctx context.Context) error {
+	if err := os.MkdirAll(s.o.Dir, 0o700); err != nil {
+		return fmt.Errorf("server folder: %w", err)
+	}
+	var err error
+	if s.lock, err = lockFolder(s.o.Dir); err != nil {
+		return err
+	}
+	if s.store, err = store.Open(ctx, filepath.Join(s.o.Dir, "breakwater.db"), store.Options{Now: s.o.Now}); err != nil {
+		return err
+	}
+	if s.signing, err = signingKey(filepath.Join(s.o.Dir, "keys", "policy.key")); err != nil {
+		return err
+	}
+	if s.tls, err = openAuthority(s.o.Dir, s.o.Names, s.o.Now); err != nil {
+		return err
+	}
+	if s.auth, err = auth.New(ctx, s.store, s.store, s.o.Now); err != nil {
+		return err
+	}
+	if s.password, err = s.auth.FirstUser(ctx); err != nil {
+		return err
+	}
+	if err := s.firstPolicies(ctx); err != nil {
+		return err
+	}
+	s.live = newLive()
+	s.metrics = newMetrics(s.o.Registry)
+	return s.bind(ctx)
+}
+
+// bind takes both addresses, so that a wrong one is known before anything runs.
+func (s *Server) bind(ctx context.Context) error {
+	agents, err := s.store.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]string{}
+	for _, a := range agents {
+		if a.Revoked.IsZero() {
+			known[a.ID] = a.NKey
+		}
+	}
+	s.bus, err = bus.Serve(ctx, bus.Options{Dir: filepath.Join(s.o.Dir, "bus"), Listen: s.o.BusListen, TLS: s.tls.config(), Agents: known,
+		Notice: func(text string) { s.o.Log.Warn("bus", "notice", text) }})
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	if s.listener, err = lc.Listen(ctx, "tcp", s.o.Listen); err != nil {
+		return fmt.Errorf("console on %s: %w: choose another address", s.o.Listen, err)
+	}
+	return nil
+}
+
+// Close ends everything that Open took. It is idempotent only as far as its
+// parts are; call it once.
+func (s *Server) Close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.bus != nil {
+		s.bus.Close()
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// URL is the console's address.
+func (s *Server) URL() string {
+	addr, ok := s.listener.Addr().(*net.TCPAddr)
+	if !ok || !addr.IP.IsUnspecified() {
+		return "https://" + s.listener.Addr().String()
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return fmt.Sprintf("https://%s:%d", host, addr.Port)
+}
+
+// Fingerprint is the SHA-256 of the server's authority certificate, as colon
+// separated hex: what agents pin and people compare.
+func (s *Server) Fingerprint() string { return s.tls.fingerprint() }
+
+// CA is the authority's certificate, PEM.
+func (s *Server) CA() []byte { return s.tls.pem }
+
+// FirstPassword is the password of the account "admin" when Open made it, else
+// "". It is kept nowhere: show it to a terminal or a root-only file, never a log.
+func (s *Server) FirstPassword() string { return s.password }
+
+// Store is what the server knows.
+func (s *Server) Store() *store.Store { return s.store }
+
+// Auth is its door.
+func (s *Server) Auth() *auth.Auth { return s.auth }
+
+// Run serves until ctx ends, then lets running requests finish for a bounded
+// time. It returns nil after an orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	handler, err := s.handler()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.bus.HandleStatus(s.Status), s.bus.HandlePolicy(s.PolicyFor)); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.serve(ctx, handler) })
+	group.Go(func() error { return s.bus.Receive(ctx, s.Ingest) })
+	group.Go(func() error { return s.upkeep(ctx) })
+	if err := group.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) serve(ctx context.Context, handler http.Handler) error {
+	srv := &http.Server{
+		Handler:           handler,
+		TLSConfig:         s.tls.config(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second, // live streams lift it write by write
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // handshakes that strangers break off
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ServeTLS(s.listener, "", "") }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("console: %w", err)
+	case <-ctx.Done():
+	}
+	s.live.close()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+	defer cancel()
+	if err := srv.Shutdown(last); err != nil {
+		_ = srv.Close()
+	}
+	<-failed
+	return ctx.Err()
+}
+
+// upkeep forgets what has ended: old events, old sessions.
+func (s *Server) upkeep(ctx context.Context) error {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		n, err := s.store.PruneEvents(ctx, s.o.Now().Add(-s.o.EventAge), s.o.EventRows)
+		err = errors.Join(err, s.auth.Prune(ctx))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			s.o.Log.Error("upkeep failed", "error", err)
+		} else if n > 0 {
+			s.o.Log.Info("old events pruned", "count", n)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Ingest stores a batch of an agent, exactly once by key, and wakes whoever
+// waits for incidents. On an error nothing of it is stored.
+func (s *Server) Ingest(ctx context.Context, b api.Batch) error {
+	got, err := s.store.Ingest(ctx, b)
+	if err != nil {
+		s.metrics.failed.Inc()
+		s.o.Log.Error("batch not stored; its agent keeps it", "agent", b.Agent, "error", err)
+		return err
+	}
+	s.metrics.ingested(got)
+	if got.Rejected > 0 {
+		s.o.Log.Warn("records could not be read", "agent", b.Agent, "count", got.Rejected)
+	}
+	if len(got.Incidents) > 0 {
+		s.live.wake()
+	}
+	for _, digest := range got.Images {
+		s.judge(ctx, digest)
+	}
+	return nil
+}
+
+// Status keeps what an agent says about its host.
+func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) error {
+	if err := s.store.PutStatus(ctx, agent, st); err != nil {
+		return err
+	}
+	raised, err := s.store.RaiseGeneration(ctx, st.Generation, store.Actor{Name: "agent " + agent})
+	if raised {
+		s.o.Log.Warn("an agent holds a newer policy generation: was the database restored from a backup?", "agent", agent, "generation", st.Generation)
+		s.notifyPolicy(ctx)
+	}
+	return err
+}
+
+// handler is everything that the console's address serves.
+func (s *Server) handler() (http.Handler, error) {
+	console, err := web.New(web.Options{Store: s.store, Auth: s.auth, Policies: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", console)
+	s.routes(mux)
+	return s.around(mux), nil
+}
+
+// tlsPool trusts the server's own authority alone, for clients on this host.
+func (s *Server) tlsPool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.tls.cert)
+	return pool
+}
+
+// ClientTLS is how a client on this host trusts this server.
+func (s *Server) ClientTLS() *tls.Config {
+	return &tls.Config{RootCAs: s.tlsPool(), MinVersion: tls.VersionTLS13}
+}

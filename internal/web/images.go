@@ -1,0 +1,140 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"sort"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/store"
+)
+
+type imagesPage struct {
+	Rows     []store.Image
+	Filter   url.Values
+	Filtered bool
+	Next     string
+}
+
+func (c *Console) images(v *visit) error {
+	q := v.r.URL.Query()
+	f := store.ImageFilter{Text: q.Get("text"), Refused: q.Get("refused") != "", Running: q.Get("running") != ""}
+	if s := q.Get("worst"); s != "" {
+		var ok bool
+		if f.Worst, ok = event.ParseSeverity(s); !ok {
+			return v.badRequest(fmt.Errorf("worst %q: use negligible, low, medium, high or critical", s))
+		}
+	}
+	offset, err := number(q, "offset")
+	if err != nil {
+		return v.badRequest(err)
+	}
+	f.Offset = int(min(offset, 1_000_000))
+	p := imagesPage{Filter: q, Filtered: f != (store.ImageFilter{})}
+	if p.Rows, err = c.Store.Images(v.ctx, f); err != nil {
+		return err
+	}
+	if len(p.Rows) == 50 {
+		next := clone(q)
+		next.Set("offset", fmt.Sprint(f.Offset+50))
+		p.Next = "/images?" + next.Encode()
+	}
+	return v.show(http.StatusOK, "images", "images", "Images", p)
+}
+
+// imagePage is one image: what policy says, what is in it, where it runs.
+type imagePage struct {
+	store.Image
+	Report  report.Report
+	Reasons []reason
+	Running []store.Placement
+	Steps   []step
+	Counts  []severityCount
+	Shown   []event.Finding // the worst first, at most maxFindings
+	Hidden  int
+}
+
+// maxFindings bounds a page; the API has all of them.
+const maxFindings = 500
+
+type severityCount struct {
+	Severity event.Severity
+	Count    int
+}
+
+// step is one layer with what came in by it.
+type step struct {
+	report.Layer
+	Packages, Findings int
+}
+
+func (c *Console) image(v *visit) error {
+	img, rep, err := c.Store.Image(v.ctx, v.r.PathValue("digest"))
+	if err != nil {
+		return err
+	}
+	p := imagePage{Image: img, Report: rep, Steps: steps(rep)}
+	if img.Verdict != nil {
+		for _, x := range img.Verdict.Violations {
+			p.Reasons = append(p.Reasons, reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit, Link: policyLink(x.Policy, sourceNumber(x.Source))})
+		}
+	}
+	p.Shown, p.Hidden, p.Counts = worstFirst(rep.Findings)
+	if p.Running, err = c.Store.Running(v.ctx, img.Digest); err != nil {
+		return err
+	}
+	return v.show(http.StatusOK, "image", "images", img.Name, p)
+}
+
+// worstFirst orders findings by exploited, severity, fixable, id.
+func worstFirst(all []event.Finding) (shown []event.Finding, hidden int, counts []severityCount) {
+	shown = append(shown, all...)
+	sort.SliceStable(shown, func(i, j int) bool {
+		a, b := shown[i], shown[j]
+		if a.KnownExploited != b.KnownExploited {
+			return a.KnownExploited
+		}
+		if a.Severity != b.Severity {
+			return a.Severity.Rank() > b.Severity.Rank()
+		}
+		if (a.FixedVersion != "") != (b.FixedVersion != "") {
+			return a.FixedVersion != ""
+		}
+		return a.ID < b.ID
+	})
+	perRank := map[event.Severity]int{}
+	for _, f := range all {
+		perRank[f.Severity]++
+	}
+	for s, n := range perRank {
+		counts = append(counts, severityCount{s, n})
+	}
+	sort.Slice(counts, func(i, j int) bool { return counts[i].Severity.Rank() > counts[j].Severity.Rank() })
+	if len(shown) > maxFindings {
+		hidden = len(shown) - maxFindings
+		shown = shown[:maxFindings]
+	}
+	return shown, hidden, counts
+}
+
+// steps counts per layer what it brought. Packages name their layer by index
+// and diff id; an index that does not fit is left out.
+func steps(rep report.Report) []step {
+	out := make([]step, len(rep.Layers))
+	for i, l := range rep.Layers {
+		out[i].Layer = l
+	}
+	for _, p := range rep.Packages {
+		if p.LayerIndex >= 0 && p.LayerIndex < len(out) {
+			out[p.LayerIndex].Packages++
+		}
+	}
+	for _, f := range rep.Findings {
+		if i := f.Package.LayerIndex; i >= 0 && i < len(out) {
+			out[i].Findings++
+		}
+	}
+	return out
+}
