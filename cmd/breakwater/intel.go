@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
 func newIntelCommand(env *environment) *cobra.Command {
@@ -92,13 +93,20 @@ func newIntelStatusCommand(env *environment) *cobra.Command {
 			if format == "json" {
 				enc := json.NewEncoder(env.stdout)
 				enc.SetIndent("", "  ")
-				return failed(enc.Encode(m))
+				return failed(enc.Encode(intelStatus{m, m.Intelligence().Ecosystems}))
 			}
 			return failed(printIntelStatus(env.stdout, m, time.Now()))
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "table", "table or json")
 	return cmd
+}
+
+// intelStatus is the JSON form of the status: the manifest as it was signed, and
+// what follows from it per ecosystem.
+type intelStatus struct {
+	intel.Manifest
+	Ecosystems map[string]report.Freshness `json:"ecosystems"`
 }
 
 func newIntelVerifyCommand(env *environment) *cobra.Command {

@@ -95,7 +95,7 @@ func Build(ctx context.Context, o Options) (Manifest, error) {
 	if err := writeManifest(ready, m, func(text []byte) []byte { return sign(key, text) }); err != nil {
 		return Manifest{}, err
 	}
-	if err := f.publish(ready, m.Built); err != nil {
+	if err := f.publish(dir, ready, m.Built); err != nil {
 		return Manifest{}, fmt.Errorf("publish the bundle in %s: %w", f, err)
 	}
 	return m, os.RemoveAll(dir)

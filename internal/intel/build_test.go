@@ -366,6 +366,21 @@ func TestMalformedRecordsAreLeftOutAndCounted(t *testing.T) {
 	}
 }
 
+// TestUnplaceableRangesAreCounted: such a range hides no other of its record.
+func TestUnplaceableRangesAreCounted(t *testing.T) {
+	p, data := newPublisher(t), t.TempDir()
+	bad := strings.Replace(record("A-1", "left-pad"), `"introduced":"0"`, `"introduced":"0"},{"fixed":"the next one"`, 1)
+	good := strings.Replace(bad, `"affected":[`, `"affected":[{"package":{"ecosystem":"npm","name":"left-pad"},"versions":["1.0.0"]},`, 1)
+	p.set("/osv/npm/all.zip", string(zipped(t, map[string]string{"A-1.json": good})))
+	m := build(t, intel.Options{Data: data, Source: p.URL})
+	if got := source(t, m, "osv/npm"); got.Skipped != 1 || got.Records != 1 || !strings.Contains(got.Examples[0], `"the next one" is not a version`) {
+		t.Errorf("npm = %+v", got)
+	}
+	if findings, _ := match(t, open(t, data), npm("left-pad", "1.0.0"), npm("left-pad", "1.0.1")); ids(findings) != "A-1" {
+		t.Errorf("findings = %q", ids(findings))
+	}
+}
+
 func TestAllSourcesAway(t *testing.T) {
 	p, data := newPublisher(t), t.TempDir()
 	m := build(t, intel.Options{Data: data, Source: p.URL})
@@ -409,6 +424,32 @@ func TestEcosystemsByName(t *testing.T) {
 	if len(m.Sources) != 5 {
 		t.Errorf("sources = %+v", m.Sources)
 	}
+}
+
+// TestClockThatStandsStill: two bundles of one moment are two bundles.
+func TestClockThatStandsStill(t *testing.T) {
+	p, data, now := newPublisher(t), t.TempDir(), time.Now()
+	for range 3 {
+		build(t, intel.Options{Data: data, Source: p.URL, Now: func() time.Time { return now }})
+	}
+	build(t, intel.Options{Data: data, Source: p.URL, Now: func() time.Time { return now.Add(-time.Hour) }})
+	if b := open(t, data); !b.Manifest().Built.Equal(now.Add(-time.Hour)) {
+		t.Errorf("built %v", b.Manifest().Built)
+	}
+}
+
+func TestMatchAtOnce(t *testing.T) {
+	b := open(t, buildMirror(t))
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			findings, _ := match(t, b, npm("lodash", fmt.Sprintf("4.17.%d", i)), deb("glibc", fmt.Sprintf("2.3%d-1", i%4)))
+			if len(findings) != 6 {
+				t.Errorf("%d: %q", i, ids(findings))
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestFolderAsSource(t *testing.T) {

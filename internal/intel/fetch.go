@@ -143,7 +143,12 @@ func (f *fetcher) open(ctx context.Context, address string, known Source) (*http
 	if known.LastModified != "" {
 		request.Header.Set("If-Modified-Since", known.LastModified)
 	}
-	return f.client.Do(request)
+	response, err := f.client.Do(request)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) { // it names the last redirect's address
+		err = fmt.Errorf("%s: %w", address, wrapped.Err)
+	}
+	return response, err
 }
 
 // save copies at most limit bytes to a new file in dir.

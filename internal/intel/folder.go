@@ -68,11 +68,12 @@ func (f folder) scratch() (string, error) {
 	return os.MkdirTemp(string(f), buildPrefix)
 }
 
-// publish makes a whole, synced folder the current bundle and removes all but
-// it and the one before.
-func (f folder) publish(ready string, built time.Time) error {
+// publish makes a whole folder within scratch the current bundle, and removes
+// all but it and the one before. The scratch folder's random name keeps two
+// bundles apart whatever the clock does.
+func (f folder) publish(scratch, ready string, built time.Time) error {
 	previous, _ := os.Readlink(f.current()) // absent on the first build
-	name := built.UTC().Format("20060102T150405.000000000Z")
+	name := built.UTC().Format("20060102T150405Z") + strings.Replace(filepath.Base(scratch), buildPrefix, "-", 1)
 	if err := syncFolder(ready); err != nil {
 		return err
 	}

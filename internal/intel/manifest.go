@@ -52,7 +52,8 @@ type Source struct {
 	Updated time.Time `json:"updated,omitzero"`
 	// Fetched is when the publisher last confirmed these data; zero when never.
 	Fetched time.Time `json:"fetched,omitzero"`
-	// Skipped counts malformed records, Examples names the first of them.
+	// Skipped counts records that are malformed or name versions that have no
+	// place in their ecosystem's order; Examples names the first of them.
 	Skipped  int      `json:"skipped,omitempty"`
 	Examples []string `json:"examples,omitempty"`
 	// Error says why the last attempt failed; the data are those of Fetched.

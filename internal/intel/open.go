@@ -146,6 +146,9 @@ func verifyFolder(data, dir string) (Manifest, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, fmt.Errorf("%w: %s is missing, so nothing is trusted; %s", ErrUntrusted, pinPath(data), wayOut)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return Manifest{}, fmt.Errorf("the key that the intelligence bundle must be signed with: %w; run this as the owner of %s", err, data)
+	}
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}

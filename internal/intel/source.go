@@ -46,12 +46,11 @@ func addressesOf(base string) (addresses, error) {
 // source is one publisher's data set: where it is and how its file is read
 // into the writer. Read returns the publisher's own newest change, or zero.
 type source struct {
-	name    string
-	url     string
-	csv     string // address of modified_id.csv, if there is one
-	limit   int64
-	read    func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error)
-	ratings bool // gives severities only: its absence is no gap
+	name  string
+	url   string
+	csv   string // address of modified_id.csv, if there is one
+	limit int64
+	read  func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error)
 }
 
 // notes collects what a reader left out.
@@ -66,6 +65,19 @@ func (n *notes) skip(name string, err error) {
 	n.skipped++
 	if len(n.examples) < maxExamples {
 		n.examples = append(n.examples, fmt.Sprintf("%s: %v", name, err))
+	}
+}
+
+// check notes what of an advisory cannot be judged; the rest of it can.
+func (n *notes) check(a vuln.Advisory, keep func(string) bool) {
+	for i := range a.Affected {
+		order, ok := vuln.OrderOf(a.Affected[i].Ecosystem)
+		if !ok || !keep(a.Affected[i].Ecosystem) {
+			continue
+		}
+		if err := a.Affected[i].Check(order); err != nil {
+			n.skip(a.ID, err)
+		}
 	}
 }
 
@@ -105,9 +117,7 @@ func osvSource(at addresses, ecosystem string) source {
 // ratingSource reads OSV's export of Debian for severities only: what is
 // affected, the security tracker says itself.
 func ratingSource(at addresses) source {
-	s := osvExport(at, "Debian", func(string) bool { return false })
-	s.ratings = true
-	return s
+	return osvExport(at, "Debian", func(string) bool { return false })
 }
 
 func osvExport(at addresses, ecosystem string, keep func(string) bool) source {
@@ -126,6 +136,7 @@ func osvExport(at addresses, ecosystem string, keep func(string) bool) source {
 				if a.Withdrawn {
 					return nil
 				}
+				note.check(a, keep)
 				return errors.Join(w.rate(ctx, name, a), w.add(ctx, name, a, keep))
 			}
 			err = feed.ReadExport(ctx, file, info.Size(), each, note.skip)

@@ -1,6 +1,9 @@
 package vuln
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Affects says whether the version is one that the advisory means and, if so,
 // the lowest version of that range in which it is fixed ("" when there is
@@ -31,6 +34,22 @@ func (a *Affected) Affects(order Order, version string) (hit bool, fixed string,
 		}
 	}
 	return false, "", bad
+}
+
+// Check returns an error when an event of a range has no place in the order:
+// such a range says nothing about any version.
+func (a *Affected) Check(order Order) error {
+	for _, r := range a.Ranges {
+		for _, p := range r.Events {
+			if p.Introduced == "0" || p.Limit == "*" {
+				continue
+			}
+			if _, err := order(p.version(), p.version()); err != nil {
+				return fmt.Errorf("%s: %w", a.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // holds evaluates one range. until is the first fix above the version.

@@ -28,7 +28,7 @@ func OrderOf(ecosystem string) (order Order, ok bool) {
 	switch base {
 	case "Debian", "Ubuntu":
 		return CompareDebian, true
-	case "npm", "crates.io", "Bitnami", "Hex", "Julia", "SwiftURL":
+	case "npm", "crates.io":
 		return CompareSemver, true
 	case "Go":
 		return CompareGo, true
