@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if act := os.Getenv(actVar); act != "" {
 		os.Exit(perform(strings.Fields(act)))
 	}
+	if args := os.Getenv(loaderVar); args != "" {
+		os.Exit(loader(args))
+	}
 	os.Exit(m.Run())
 }
 
@@ -117,8 +120,14 @@ func actions() map[string]func([]string) error {
 		"shell":   shellOverSocket,
 		"stratum": stratum,
 		"joinrun": joinAndRun,
-		"script":  func(a []string) error { return writeScript(a[0], a[1], a[2:]...) },
-		"hold":    hold,
+		"joinact": func(a []string) error { // joins a cgroup and acts from there
+			if err := os.WriteFile(a[0], []byte("0"), 0); err != nil {
+				return err
+			}
+			return actions()[a[1]](a[2:])
+		},
+		"script": func(a []string) error { return writeScript(a[0], a[1], a[2:]...) },
+		"hold":   hold,
 	}
 }
 

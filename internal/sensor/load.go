@@ -347,11 +347,17 @@ func (o *Objects) Settle() error {
 	var errs []error
 	for _, e := range entries {
 		path := filepath.Join(o.pin, e.Name())
-		if path != o.maps && path != o.links {
+		if ours(e.Name()) && path != o.maps && path != o.links {
 			errs = append(errs, os.RemoveAll(path))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ours tells the folders of this package from what else the kernel puts into
+// a BPF file system.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "links-") || strings.HasPrefix(name, "maps-")
 }
 
 // Close lets go of the objects; what is pinned goes on acting.

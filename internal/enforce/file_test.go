@@ -1,0 +1,143 @@
+package enforce_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/sensor"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
+)
+
+func TestKernelWatch(t *testing.T) {
+	g := newGuard(t)
+	dir := t.TempDir()
+	for _, name := range []string{"exact", "other", "d/x", "d/e/y"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Watch("/nowhere"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Watch(dir+"/exact", dir+"/d/*"); err != nil {
+		t.Fatal(err)
+	}
+	b := g.box()
+	b.act("openwrite %s/other", dir)
+	b.act("openwrite %s/d/e/y", dir)
+	b.act("read %s/d/x", dir)
+	b.act("openwrite %s/exact", dir)
+	e := g.wait("write", func(e event.Event) bool { return e.Kind == event.KindFileOpen && e.File.Write })
+	if e.File.Path != dir+"/exact" || e.Decision != nil || e.Process.Path == "" {
+		t.Errorf("event: %+v %+v", e.File, e.Process)
+	}
+	g.wait("read", func(e event.Event) bool { return e.File != nil && e.File.Path == dir+"/d/x" && !e.File.Write })
+	if strings.Contains(g.told(), dir+"/other") || strings.Contains(g.told(), "/e/y") {
+		t.Errorf("unwatched files were told:\n%s", g.told())
+	}
+	if err := g.Watch("relative"); err == nil {
+		t.Error("a relative path was accepted")
+	}
+}
+
+func TestKernelReleaseAgent(t *testing.T) {
+	h, err := sensor.V1Hierarchy("hybrid", nil)
+	if err != nil {
+		testenv.Missing(t, "needs a v1 cgroup hierarchy: %v", err)
+	}
+	g := newGuard(t)
+	agent := filepath.Join(h.Root, "release_agent")
+	b := g.box()
+	if r := b.act("openwrite %s", agent); r.code != 128+9 {
+		t.Errorf("write: %+v", r)
+	}
+	e := g.wait("release_agent", decided(b.id, event.ControlDetection, event.Killed))
+	if e.File.Filesystem != "cgroup" || e.Decision.Rule != "escape-release-agent" || e.Decision.Mechanism != "syscall-kill" {
+		t.Errorf("event: %+v %+v", e.File, e.Decision)
+	}
+	waived := policy.Run{Waivers: []policy.Waiver{{Detection: "escape-release-agent"}}}
+	if r := g.box(assign(t, g, waived)).act("openwrite %s", agent); r.code != 0 {
+		t.Errorf("waived: %+v", r)
+	}
+}
+
+func TestKernelCorePattern(t *testing.T) {
+	const path = "/proc/sys/kernel/core_pattern"
+	g := newGuard(t)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := g.box()
+	if r := b.act("rewrite %s", path); r.code != int(syscall.EPERM) {
+		t.Errorf("write: %+v", r)
+	}
+	e := g.wait("core_pattern", decided(b.id, event.ControlDetection, event.Prevented))
+	if e.File.Path != path || !e.File.Write || e.File.Filesystem != "proc" || e.Decision.Rule != "escape-core-pattern" {
+		t.Errorf("event: %+v %+v", e.File, e.Decision)
+	}
+	if r := b.act("rewrite /proc/sys/kernel/domainname"); r.code != 0 {
+		t.Errorf("another sysctl: %+v", r)
+	}
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		t.Errorf("core_pattern is %q now", after)
+	}
+}
+
+func TestKernelEngineSocket(t *testing.T) {
+	g := newGuard(t)
+	dir := t.TempDir()
+	l, err := net.Listen("unix", dir+"/engine.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	other, err := net.Listen("unix", dir+"/other.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	got := make(chan int, 4)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n, _ := c.Read(make([]byte, 64))
+			got <- n
+		}
+	}()
+	if err := os.Symlink(dir+"/engine.sock", dir+"/alias"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.SetEngineSockets([]string{dir + "/absent", dir + "/engine.sock"}); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("absent socket: %v", err)
+	}
+	b := g.box()
+	for _, name := range []string{"engine.sock", "alias"} {
+		if r := b.act("unix %s/%s", dir, name); r.code != 128+9 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if n := <-got; n != 0 {
+			t.Errorf("%s: the engine got %d bytes", name, n)
+		}
+	}
+	if r := b.act("unix %s/other.sock", dir); r.code != 0 {
+		t.Errorf("another socket: %+v", r)
+	}
+	e := g.wait("engine socket", decided(b.id, event.ControlDetection, event.Killed))
+	if e.Decision.Rule != "container-socket" || e.Network.Family != "unix" {
+		t.Errorf("event: %+v %+v", e.Decision, e.Network)
+	}
+}
