@@ -13,12 +13,17 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	if scan.IsReader(os.Args) { // the confined child of a scan, see internal/confine
+		os.Exit(scan.Reader(os.Stdin, os.Stdout))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	stop()
@@ -69,6 +74,8 @@ func commands(env *environment) []*cobra.Command {
 		newCanaryCommand(env),
 		newDoctorCommand(env),
 		newIntelCommand(env),
+		newGateCommand(env),
 		newPolicyCommand(env),
+		newScanCommand(env),
 	}
 }

@@ -28,7 +28,10 @@ type Report struct {
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
-	Gaps    []string       `json:"gaps,omitempty"`
+	Gaps []string `json:"gaps,omitempty"`
+	// Notes says what else a reader should know of this scan, one sentence
+	// each; nothing that a verdict rests on.
+	Notes   []string       `json:"notes,omitempty"`
 	Verdict *event.Verdict `json:"verdict,omitempty"` // nil when no policy was asked
 }
 

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/scan"
+)
+
+type scanCommand struct {
+	policies             []string
+	format, output       string
+	engine, intel, stage string
+	quiet                bool
+	timeout              time.Duration
+}
+
+func newScanCommand(env *environment) *cobra.Command {
+	var s scanCommand
+	cmd := &cobra.Command{
+		Use:   "scan TARGET",
+		Short: "What an image is made of, what is known about it, and what policy says",
+		Long: `Reads an image, lists its packages with the layer that brought each one, matches
+them with the intelligence bundle and judges the image by policy.
+
+TARGET is an image of the local Docker engine, by name or digest, or an archive
+of ` + "`docker save`" + `: docker-archive:FILE, docker-archive:FILE:NAME when it holds
+several images, or just a path that ends in .tar, .tar.gz or .tar.zst.
+
+Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("scan: name one image or archive")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd.Context(), env, args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&s.policies, "policy", nil, "policy file to judge by; may be given several times")
+	f.StringVar(&s.format, "format", "table", "table, json or sarif")
+	f.StringVar(&s.output, "output", "", "write the report to this file instead of standard output")
+	f.StringVar(&s.engine, "engine", scan.DefaultEngine, "socket of the Docker engine")
+	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
+	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
+	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
+	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
+	return cmd
+}
+
+func (s *scanCommand) run(ctx context.Context, env *environment, target string) error {
+	if s.format != "table" && s.format != "json" && s.format != "sarif" {
+		return usage("scan: --format %q is none of table, json, sarif", s.format)
+	}
+	judge, err := s.judge(env)
+	if err != nil {
+		return failed(err)
+	}
+	matcher, done, err := s.matcher(ctx, env)
+	if err != nil {
+		return failed(err)
+	}
+	defer done()
+	progress := newScanProgress(env.stderr, s.quiet)
+	options := scan.Options{Target: target, Engine: s.engine, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Progress: progress.show}
+	if judge != nil {
+		options.Judge = judge
+	}
+	rep, err := scan.Image(ctx, options)
+	progress.clear()
+	if err != nil {
+		return failed(err)
+	}
+	if err := s.write(env, rep); err != nil {
+		return failed(err)
+	}
+	if rep.Verdict != nil && !rep.Verdict.Allowed {
+		return refused()
+	}
+	return nil
+}
+
+func (s *scanCommand) judge(env *environment) (*policy.Set, error) {
+	if len(s.policies) == 0 {
+		return nil, nil
+	}
+	var all []*policy.Policy
+	for _, file := range s.policies {
+		policies, err := readPolicies(env, file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, policies...)
+	}
+	return policy.NewSet(0, all)
+}
+
+// matcher opens the bundle. Without one a scan goes on, and says what it could
+// not judge; a bundle that is asked for by name, or is there and not right, is
+// an error.
+func (s *scanCommand) matcher(ctx context.Context, env *environment) (scan.Matcher, func(), error) {
+	dir := s.intel
+	if dir == "" {
+		var err error
+		if dir, err = env.dataDir(); err != nil {
+			return nil, func() {}, nil //nolint:nilerr // no data folder, no bundle
+		}
+	}
+	bundle, err := intel.Open(ctx, dir)
+	switch {
+	case errors.Is(err, intel.ErrNoBundle) && s.intel == "":
+		return nil, func() {}, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	return bundle, func() { _ = bundle.Close() }, nil
+}
+
+// write renders first, so that a file is only touched for a whole report.
+func (s *scanCommand) write(env *environment, rep *report.Report) error {
+	var buf bytes.Buffer
+	if err := s.render(env, &buf, rep); err != nil {
+		return err
+	}
+	if s.output != "" {
+		return os.WriteFile(s.output, buf.Bytes(), 0o644)
+	}
+	_, err := env.stdout.Write(buf.Bytes())
+	return err
+}
+
+func (s *scanCommand) render(env *environment, w io.Writer, rep *report.Report) error {
+	switch s.format {
+	case "json":
+		return report.JSON(w, rep)
+	case "sarif":
+		return report.SARIF(w, rep)
+	}
+	colour := s.output == "" && isTerminal(env.stdout) && env.getenv("NO_COLOR") == ""
+	return report.Table(w, rep, colour)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// scanProgress is one moving line on a terminal, nothing elsewhere.
+type scanProgress struct {
+	w     io.Writer
+	on    bool
+	shown time.Time
+}
+
+func newScanProgress(w io.Writer, quiet bool) *scanProgress {
+	return &scanProgress{w: w, on: !quiet && isTerminal(w)}
+}
+
+func (p *scanProgress) show(now image.Progress) {
+	if !p.on || time.Since(p.shown) < 100*time.Millisecond {
+		return
+	}
+	p.shown = time.Now()
+	layers := fmt.Sprintf("layer %d", now.Layers+1)
+	if now.Total > 0 {
+		layers = fmt.Sprintf("%d of %d layers", now.Layers, now.Total)
+	}
+	fmt.Fprintf(p.w, "\r\033[Kreading: %s, %d MB", layers, now.Bytes/1_000_000)
+}
+
+func (p *scanProgress) clear() {
+	if p.on {
+		fmt.Fprint(p.w, "\r\033[K")
+	}
+}

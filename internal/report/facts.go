@@ -1,0 +1,17 @@
+package report
+
+import "github.com/breakwater-sec/breakwater/internal/policy"
+
+// Facts are what a policy's image section judges. Stage, host and container
+// are the caller's to add.
+func (r *Report) Facts() policy.ImageFacts {
+	return policy.ImageFacts{
+		Subject:  policy.Subject{Image: r.Image},
+		Scanned:  true,
+		Judged:   r.Intelligence != nil,
+		Findings: r.Findings,
+		Packages: r.Packages,
+		Config:   r.Config,
+		Gaps:     r.Gaps,
+	}
+}

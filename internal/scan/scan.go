@@ -1,0 +1,111 @@
+// Package scan judges one image: it reads the image in a confined child
+// process, matches what it finds with intelligence, asks policy, and returns
+// one report. It is the same engine in the command line, the agent and the
+// server.
+//
+// A program that uses it must hand its start over to [Reader] when [IsReader]
+// says so: the confined child is the own binary.
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// Matcher finds the vulnerabilities of packages. Gaps are sentences about what
+// it could not judge; used is nil when it knows nothing at all.
+type Matcher interface {
+	Match(ctx context.Context, distro report.Distro, packages []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error)
+}
+
+// Judge is the image section of a policy set.
+type Judge interface {
+	Image(now time.Time, facts policy.ImageFacts) event.Verdict
+}
+
+// Options say what to scan and with what.
+type Options struct {
+	// Target names the image: a reference or digest in a local engine, or
+	// docker-archive:FILE[:REFERENCE]. See ParseTarget.
+	Target string
+	// Engine is the socket of a Docker engine, unix:///…; empty means
+	// DefaultEngine.
+	Engine string
+	Tool   string // "breakwater <version>", for the report
+	// Matcher may be nil: then the packages are listed, and a gap says that
+	// their vulnerabilities were not judged.
+	Matcher Matcher
+	// Judge may be nil: then the report has no verdict.
+	Judge Judge
+	// Stage and Host are facts for the policy's scope and mode.
+	Stage, Host string
+	Limits      image.Limits
+	// Timeout bounds the reading of the image; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Progress may be nil. It is called from one goroutine.
+	Progress func(image.Progress)
+}
+
+// Defaults of Options.
+const (
+	DefaultEngine  = "unix:///var/run/docker.sock"
+	DefaultTimeout = 15 * time.Minute
+)
+
+var errTimeout = errors.New("the scan's time limit is over")
+
+// Image scans one image. Its errors name the target, the reason and the way
+// out. It is safe for concurrent use; each call has a child process of its own.
+func Image(ctx context.Context, o Options) (*report.Report, error) {
+	if o.Engine == "" {
+		o.Engine = DefaultEngine
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	target, err := ParseTarget(o.Target)
+	if err != nil {
+		return nil, err
+	}
+	reading, cancel := context.WithTimeoutCause(ctx, o.Timeout, errTimeout)
+	defer cancel()
+	rep, err := target.read(reading, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", target, err)
+	}
+	rep.Schema, rep.Tool, rep.Time, rep.Target = report.SchemaVersion, o.Tool, time.Now().UTC().Truncate(time.Second), o.Target
+	if err := match(ctx, o.Matcher, rep); err != nil {
+		return nil, fmt.Errorf("%s: matching with intelligence: %w", target, err)
+	}
+	if o.Judge != nil {
+		facts := rep.Facts()
+		facts.Stage, facts.Host = o.Stage, o.Host
+		verdict := o.Judge.Image(rep.Time, facts)
+		rep.Verdict = &verdict
+	}
+	return rep, nil
+}
+
+// match fills in the findings.
+func match(ctx context.Context, m Matcher, rep *report.Report) error {
+	if m == nil {
+		if n := len(rep.Packages); n > 0 {
+			rep.Gaps = append(rep.Gaps, fmt.Sprintf("no intelligence bundle: the vulnerabilities of %d packages were not judged; run `breakwater intel update`", n))
+		}
+		return nil
+	}
+	findings, used, gaps, err := m.Match(ctx, rep.Distro, rep.Packages)
+	if err != nil {
+		return err
+	}
+	rep.Findings, rep.Intelligence = findings, used
+	rep.Gaps = append(rep.Gaps, gaps...)
+	return nil
+}
