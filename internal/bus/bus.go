@@ -79,6 +79,10 @@ type Server struct {
 	gate   *authenticator
 	notice func(string)
 	counts counters
+
+	dir      string
+	maxBytes int64
+	revived  time.Time // when JetStream was started anew; takeIn's goroutine only
 }
 
 type counters struct{ received, committed, refused, retried atomic.Uint64 }
@@ -99,7 +103,7 @@ func Serve(ctx context.Context, o Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	if err := s.start(ctx, o); err != nil {
+	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("bus in %s: %w", o.Dir, err)
 	}
@@ -125,7 +129,7 @@ func newServer(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	s := &Server{nats: n, gate: gate, notice: o.Notice}
+	s := &Server{nats: n, gate: gate, notice: o.Notice, dir: o.Dir, maxBytes: o.streamBytes()}
 	if s.notice == nil {
 		s.notice = func(string) {}
 	}
@@ -172,7 +176,7 @@ func (o Options) streamBytes() int64 {
 
 // start brings up the embedded server, the server's own connection inside the
 // process, and the stream.
-func (s *Server) start(ctx context.Context, o Options) error {
+func (s *Server) start(ctx context.Context) error {
 	s.nats.Start()
 	deadline, _ := ctx.Deadline()
 	if !s.nats.ReadyForConnections(time.Until(deadline)) {
@@ -190,13 +194,8 @@ func (s *Server) start(ctx context.Context, o Options) error {
 	if s.stream, err = jetstream.New(s.conn); err != nil {
 		return err
 	}
-	_, err = s.stream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: streamName, Subjects: []string{streamSubject + "*"}, Storage: jetstream.FileStorage,
-		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-		MaxBytes: o.streamBytes(), MaxMsgSize: maxPayload, Description: "batches that the store has not committed yet",
-	})
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", streamName, err)
+	if err := s.openStream(ctx); err != nil {
+		return err
 	}
 	return s.handle(kindRecords, s.takeIn)
 }

@@ -83,7 +83,7 @@ func (s *Server) takeIn(ctx context.Context, agent string, data []byte) (any, er
 		s.refuse(agent, err)
 		return nil, err
 	}
-	if _, err := s.stream.Publish(ctx, streamSubject+agent, data); err != nil {
+	if err := s.publish(ctx, agent, data); err != nil {
 		return nil, fmt.Errorf("the server cannot take more now: %w", err)
 	}
 	s.counts.received.Add(1)
@@ -126,30 +126,49 @@ func (s *Server) HandleRequest(kind string, do func(ctx context.Context, agent s
 //
 // Batches that are malformed are never given to do. Receive runs once at a time.
 func (s *Server) Receive(ctx context.Context, do func(context.Context, api.Batch) error) error {
-	consumer, err := s.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		received, err := s.receive(ctx, do)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case s.conn.IsClosed():
+			return fmt.Errorf("bus: receiving: %w", err)
+		case received:
+			wait = retryFirst
+		}
+		// JetStream is starting anew, or was too busy to say that it lives.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// receive gives batches to do until something breaks.
+func (s *Server) receive(ctx context.Context, do func(context.Context, api.Batch) error) (received bool, err error) {
+	setup, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	consumer, err := s.stream.CreateOrUpdateConsumer(setup, streamName, jetstream.ConsumerConfig{
 		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait,
 		MaxAckPending: 1, // strict order: an acknowledgement covers everything before it
 	})
 	if err != nil {
-		return fmt.Errorf("bus: consumer %s: %w", consumerName, err)
+		return false, err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(4))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(4), jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second))
 	if err != nil {
-		return fmt.Errorf("bus: consumer %s: %w", consumerName, err)
+		return false, err
 	}
+	defer messages.Stop()
 	stop := context.AfterFunc(ctx, messages.Stop)
 	defer stop()
 	for {
 		m, err := messages.Next()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, jetstream.ErrNoHeartbeat) {
-			continue // the embedded server was busy; the iterator asks again
-		}
 		if err != nil {
-			return fmt.Errorf("bus: receiving: %w", err)
+			return received, err
 		}
+		received = true
 		s.commit(ctx, m, do)
 	}
 }
