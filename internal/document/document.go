@@ -119,25 +119,14 @@ func Parse(name string, data []byte) (docs []*Node, err error) {
 			docs, err = nil, Errors{src.fail(1, 1, "cannot be read as YAML: %v", r)}
 		}
 	}()
-	tokens := lexer.Tokenize(string(data))
-	if problem := src.checkDepth(tokens); problem != nil {
-		return nil, Errors{problem}
-	}
-	file, err := parser.Parse(tokens, 0)
-	if err != nil {
-		return nil, Errors{src.syntaxError(err)}
-	}
-	if len(file.Docs) > MaxDocuments {
-		return nil, Errors{src.fail(1, 1, "has %d documents; at most %d are read: split the file", len(file.Docs), MaxDocuments)}
+	parts := src.split()
+	if len(parts) > MaxDocuments {
+		return nil, Errors{src.fail(1, 1, "has %d documents; at most %d are read: split the file", len(parts), MaxDocuments)}
 	}
 	var problems Errors
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		c := converter{source: src}
-		node := c.convert(doc.Body, 0)
-		problems = append(problems, c.errs...)
+	for _, p := range parts {
+		node, errs := src.parse(p)
+		problems = append(problems, errs...)
 		if node != nil && node.Kind != Null {
 			docs = append(docs, node)
 		}
@@ -146,6 +135,29 @@ func Parse(name string, data []byte) (docs []*Node, err error) {
 		return nil, problems.sorted()
 	}
 	return docs, nil
+}
+
+// parse reads one document of the file.
+func (s *source) parse(p part) (*Node, Errors) {
+	if p.blank() {
+		return nil, nil
+	}
+	c := converter{source: s, before: p.before}
+	tokens := lexer.Tokenize(p.text)
+	if problem := c.checkDepth(tokens); problem != nil {
+		return nil, Errors{problem}
+	}
+	file, err := parser.Parse(tokens, 0)
+	if err != nil {
+		return nil, Errors{c.syntaxError(err)}
+	}
+	// The part has something in it, so that nothing or two in the tree means
+	// that the library read it otherwise than we do.
+	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
+		return nil, Errors{s.fail(p.before+1, 1, "cannot be read as one document")}
+	}
+	node := c.convert(file.Docs[0].Body, 0)
+	return node, c.errs
 }
 
 // check refuses what no YAML file of ours can hold.
@@ -166,10 +178,17 @@ func (s *source) check(data []byte) *Error {
 	return nil
 }
 
+// converter turns the library's tree of one document into Nodes.
+type converter struct {
+	source *source
+	before int // lines of the file before the document
+	errs   Errors
+}
+
 // checkDepth refuses nesting before the recursive parser meets it. Flow
 // collections nest by brackets, block ones by indentation or by several
 // indicators on one line.
-func (s *source) checkDepth(tokens token.Tokens) *Error {
+func (c *converter) checkDepth(tokens token.Tokens) *Error {
 	flow, line, onLine := 0, 0, 0
 	for _, t := range tokens {
 		pos := t.Position
@@ -189,45 +208,41 @@ func (s *source) checkDepth(tokens token.Tokens) *Error {
 			}
 		}
 		if flow > MaxDepth || onLine > MaxDepth || pos.IndentNum > 8*MaxDepth {
-			return s.fail(pos.Line, pos.Column, "is nested more than %d deep", MaxDepth)
+			return c.source.fail(pos.Line+c.before, pos.Column, "is nested more than %d deep", MaxDepth)
 		}
 	}
 	return nil
 }
 
-func (s *source) syntaxError(err error) *Error {
+func (c *converter) syntaxError(err error) *Error {
 	var syntax *yaml.SyntaxError
 	if errors.As(err, &syntax) && syntax.Token != nil {
-		return s.fail(syntax.Token.Position.Line, syntax.Token.Position.Column, "%s", syntax.Message)
+		line, column := c.place(syntax.Token)
+		return c.source.fail(line, column, "%s", syntax.Message)
 	}
-	return s.fail(1, 1, "cannot be read as YAML: %v", err)
-}
-
-// converter turns the library's tree into Nodes.
-type converter struct {
-	source *source
-	errs   Errors
+	return c.source.fail(c.before+1, 1, "cannot be read as YAML: %v", err)
 }
 
 func (c *converter) fail(n ast.Node, format string, args ...any) *Node {
-	line, column := position(n)
+	line, column := c.position(n)
 	c.errs = append(c.errs, c.source.fail(line, column, format, args...))
 	return nil
 }
 
-func position(n ast.Node) (line, column int) {
-	t := n.GetToken()
+func (c *converter) position(n ast.Node) (line, column int) { return c.place(n.GetToken()) }
+
+func (c *converter) place(t *token.Token) (line, column int) {
 	if t == nil || t.Position == nil {
-		return 1, 1
+		return c.before + 1, 1
 	}
-	return max(t.Position.Line, 1), max(t.Position.Column, 1)
+	return c.before + max(t.Position.Line, 1), max(t.Position.Column, 1)
 }
 
 func (c *converter) convert(n ast.Node, depth int) *Node {
 	if depth > MaxDepth {
 		return c.fail(n, "is nested more than %d deep", MaxDepth)
 	}
-	line, column := position(n)
+	line, column := c.position(n)
 	node := &Node{Line: line, Column: column, source: c.source}
 	switch x := n.(type) {
 	case *ast.NullNode:
@@ -236,7 +251,7 @@ func (c *converter) convert(n ast.Node, depth int) *Node {
 		node.Kind, node.Text, node.quote = String, x.Value, quoteOf(x.GetToken())
 	case *ast.LiteralNode:
 		node.Kind, node.Text, node.quote = String, x.Value.Value, x.Start.Value[0]
-		node.Line, node.Column = x.Start.Position.Line, x.Start.Position.Column
+		node.Line, node.Column = c.place(x.Start)
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		node.Kind, node.Text = Number, n.GetToken().Value
 	case *ast.BoolNode:
@@ -269,7 +284,7 @@ func (c *converter) mapping(node *Node, x *ast.MappingNode, depth int) *Node {
 	node.Kind = Map
 	seen := map[string]int{}
 	for i, value := range x.Values {
-		line, column := position(value.Key)
+		line, column := c.position(value.Key)
 		if i == 0 && !x.IsFlowStyle {
 			node.Line, node.Column = line, column // the token is the first colon
 		}
