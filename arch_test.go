@@ -38,6 +38,8 @@ var layers = map[string]int{
 
 // sideways lists the imports between rooms of one floor, each with its reason.
 var sideways = map[string]map[string]string{
+	"internal/auth":   {"internal/store": "accounts and sessions are rows that the store keeps"},
+	"internal/web":    {"internal/store": "pages show its rows through its filters", "internal/auth": "every page asks who is reading"},
 	"api":             {"internal/event": "the messages carry the vocabulary"},
 	"internal/report": {"internal/policy": "a report carries the image configuration that policy judges"},
 	"internal/intel": {

@@ -62,10 +62,11 @@ func (s *Store) Ingest(ctx context.Context, b api.Batch) (Ingested, error) {
 
 // ingest is the work on one batch inside its transaction.
 type ingest struct {
-	tx    *sql.Tx
-	agent string
-	now   int64
-	done  Ingested
+	tx       *sql.Tx
+	agent    string
+	now      int64
+	putEvent *sql.Stmt
+	done     Ingested
 }
 
 // errReject marks a record that cannot be stored as what it claims to be.
@@ -135,7 +136,7 @@ func (in *ingest) incident(ctx context.Context, r api.Record) error {
 }
 
 func (in *ingest) event(ctx context.Context, r api.Record) error {
-	var ev event.Event
+	var ev event.Event // read whole: what is stored can be shown
 	if err := json.Unmarshal(r.Body, &ev); err != nil {
 		return reject("event: %v", err)
 	}
@@ -143,10 +144,16 @@ func (in *ingest) event(ctx context.Context, r api.Record) error {
 	if ev.Container != nil {
 		container = ev.Container.ID
 	}
-	res, err := in.tx.ExecContext(ctx, `
-		INSERT INTO events (agent, key, time, received, kind, container, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (agent, key) DO NOTHING`,
-		in.agent, r.Key, nanos(ev.Time), in.now, ev.Kind, container, []byte(r.Body))
+	if in.putEvent == nil { // compiled once a batch: batches are mostly events
+		stmt, err := in.tx.PrepareContext(ctx, `
+			INSERT INTO events (agent, key, time, received, kind, container, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (agent, key) DO NOTHING`)
+		if err != nil {
+			return err
+		}
+		in.putEvent = stmt // closed with the transaction
+	}
+	res, err := in.putEvent.ExecContext(ctx, in.agent, r.Key, nanos(ev.Time), in.now, ev.Kind, container, []byte(r.Body))
 	if err != nil {
 		return err
 	}

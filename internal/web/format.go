@@ -10,26 +10,30 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
 // functions are what templates may call.
 func (c *Console) functions() template.FuncMap {
 	return template.FuncMap{
-		"ago":     func(t time.Time) string { return ago(c.Now(), t) },
-		"exact":   exact,
-		"marked":  marked,
-		"short":   short,
-		"size":    size,
-		"slug":    slug,
-		"join":    strings.Join,
-		"json":    indented,
-		"query":   query,
-		"count":   count,
-		"add":     func(a, b int) int { return a + b },
-		"sub":     func(a, b int) int { return a - b },
-		"link":    railLink,
-		"live":    func(last uint64, query string) liveLine { return liveLine{last, query} },
-		"options": options,
+		"ago":          func(t time.Time) string { return ago(c.Now(), t) },
+		"exact":        exact,
+		"marked":       marked,
+		"short":        short,
+		"size":         size,
+		"slug":         slug,
+		"join":         strings.Join,
+		"json":         indented,
+		"query":        query,
+		"count":        count,
+		"add":          func(a, b int) int { return a + b },
+		"sub":          func(a, b int) int { return a - b },
+		"link":         railLink,
+		"live":         func(last uint64, query string) liveLine { return liveLine{last, query} },
+		"options":      options,
+		"outcomeWord":  outcomeWord,
+		"severityWord": severityWord,
 	}
 }
 
@@ -42,13 +46,10 @@ func visible(page []byte) []byte {
 	}
 	var b bytes.Buffer
 	for _, r := range string(page) {
-		switch {
-		case !deceptive(r):
-			b.WriteRune(r)
-		case r < 0x20:
-			b.WriteRune(0x2400 + r) // the control picture: ␛
-		default:
+		if deceptive(r) {
 			fmt.Fprintf(&b, "[U+%04X]", r)
+		} else {
+			b.WriteRune(r)
 		}
 	}
 	return b.Bytes()
@@ -236,4 +237,21 @@ func options(chosen string, pairs ...string) []option {
 		out = append(out, option{pairs[i], pairs[i+1], pairs[i+1] == chosen})
 	}
 	return out
+}
+
+// outcomeWord is one of the four outcomes, or "unknown": an agent's own word
+// never becomes a look of the console.
+func outcomeWord(o event.Outcome) event.Outcome {
+	switch o {
+	case event.Prevented, event.Killed, event.Detected, event.NotCovered:
+		return o
+	}
+	return "unknown"
+}
+
+func severityWord(s event.Severity) event.Severity {
+	if s.Rank() < 0 {
+		return event.SeverityUnknown
+	}
+	return s
 }
