@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakwater-sec/breakwater/content"
+	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -53,6 +55,11 @@ func atLeastOneFile(cmd *cobra.Command, args []string) error {
 // validatePolicies checks each file by itself, and that all of them can be in
 // force together.
 func validatePolicies(env *environment, files []string) error {
+	rules, err := detect.Load(content.Detections())
+	if err != nil {
+		return failed(err)
+	}
+	known := rules.Known()
 	var all []*policy.Policy
 	wrong := false
 	for _, file := range files {
@@ -68,6 +75,11 @@ func validatePolicies(env *environment, files []string) error {
 		}
 		all = append(all, policies...)
 		for _, p := range policies {
+			if err := p.CheckDetections(known); err != nil {
+				wrong = true
+				fmt.Fprintln(env.stderr, err)
+				continue
+			}
 			fmt.Fprintf(env.stdout, "%s:%d: policy %s is right (%s)\n", p.File, p.Line, p.Name, sections(p))
 		}
 	}

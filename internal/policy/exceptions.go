@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/condition"
@@ -70,36 +71,62 @@ func parseWaivers(v document.Value) []waiver {
 }
 
 // lifts says whether an exception of the policy lifts that rule for that
-// subject. For rules about one finding, finding is set; a match that reads
-// finding says nothing about other rules. A match that reads the image's name
-// must hold for every name that the image has, and one that cannot be
-// evaluated lifts nothing.
-func (p *Policy) lifts(now time.Time, s Subject, ruleID string, finding *event.Finding) bool {
-	if len(p.exceptions) == 0 {
-		return false
-	}
-	vars := s.variables()
-	vars["rule"] = ruleID
-	vars["finding"] = &event.Finding{}
-	if finding != nil {
-		vars["finding"] = finding
-	}
+// subject. A match that reads finding says nothing about rules that are not
+// about one finding.
+func (p *Policy) lifts(now time.Time, s Subject, ruleID string) bool {
+	lifter := p.lifter(now, s, ruleID)
+	return slices.ContainsFunc(lifter.exceptions, func(x exception) bool {
+		return !x.match.Reads("finding") && lifter.everyName(x.match)
+	})
+}
+
+// lifter holds what the exceptions of one policy read about one subject and
+// rule. It belongs to one goroutine.
+type lifter struct {
+	exceptions []exception // those that still count
+	names      []*imageView
+	vars       map[string]any
+}
+
+func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
+	l := &lifter{}
 	for _, x := range p.exceptions {
-		if !now.Before(x.expires) || x.match.Reads("finding") && finding == nil {
-			continue
+		if now.Before(x.expires) {
+			l.exceptions = append(l.exceptions, x)
 		}
-		if everyName(x.match, s, vars) {
-			return true
+	}
+	if len(l.exceptions) > 0 {
+		l.names = s.names(ImageConfig{})
+		l.vars = s.variables()
+		l.vars["rule"] = ruleID
+		l.vars["finding"] = &event.Finding{}
+	}
+	return l
+}
+
+// liftsFinding says whether an exception that reads finding lifts this one.
+func (l *lifter) liftsFinding(f *event.Finding) bool {
+	for _, x := range l.exceptions {
+		if x.match.Reads("finding") {
+			l.vars["finding"] = f
+			if l.everyName(x.match) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-func everyName(match *condition.Condition, s Subject, vars map[string]any) bool {
-	for _, view := range s.names(ImageConfig{}) {
-		vars["image"] = view
-		if ok, err := match.Eval(vars); err != nil || !ok {
+// everyName evaluates a match. It must hold for every name that the image has,
+// if it reads the image, and one that cannot be evaluated lifts nothing.
+func (l *lifter) everyName(match *condition.Condition) bool {
+	for _, view := range l.names {
+		l.vars["image"] = view
+		if ok, err := match.Eval(l.vars); err != nil || !ok {
 			return false
+		}
+		if !match.Reads("image") {
+			return true
 		}
 	}
 	return true

@@ -158,9 +158,10 @@ func (p *Policy) keep(j *judgement, findings []event.Finding) []event.Finding {
 	if !slices.ContainsFunc(p.exceptions, func(x exception) bool { return x.match.Reads("finding") }) {
 		return findings
 	}
+	lifter := p.lifter(j.now, j.subject, "image.maxSeverity")
 	kept := make([]event.Finding, 0, len(findings))
 	for i := range findings {
-		if !p.lifts(j.now, j.subject, "image.maxSeverity", &findings[i]) {
+		if !lifter.liftsFinding(&findings[i]) {
 			kept = append(kept, findings[i])
 		}
 	}

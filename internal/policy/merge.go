@@ -116,7 +116,7 @@ func (m *merger) add(p *Policy) {
 	}
 }
 
-func (m *merger) lifted(p *Policy, rule string) bool { return p.lifts(m.now, m.subject, rule, nil) }
+func (m *merger) lifted(p *Policy, rule string) bool { return p.lifts(m.now, m.subject, rule) }
 
 func (m *merger) stricter(have, add Switch, policy string) Switch {
 	add.Policy, add.Audit = policy, m.audit

@@ -102,7 +102,7 @@ func (s *Set) judge(now time.Time, subject Subject, took func(*Policy) bool, eac
 
 // violated records a violation of p unless an exception lifts it.
 func (j *judgement) violated(p *Policy, v event.Violation) {
-	if p.lifts(j.now, j.subject, v.Rule, nil) {
+	if p.lifts(j.now, j.subject, v.Rule) {
 		return
 	}
 	j.record(p, v)
