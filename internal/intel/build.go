@@ -10,7 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"modernc.org/sqlite" // also the database/sql driver "sqlite"
 
 	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 )
@@ -190,6 +193,8 @@ func (b *builder) one(ctx context.Context, s source) (Source, error) {
 		return Source{}, context.Cause(ctx)
 	}
 	switch {
+	case isLocal(err):
+		return Source{}, fmt.Errorf("%s: %w; the bundle in use stays as it is", s.name, err)
 	case errors.Is(err, errUnchanged):
 		result = before
 		result.Fetched, result.Error = b.Now().UTC(), ""
@@ -205,6 +210,13 @@ func (b *builder) one(ctx context.Context, s source) (Source, error) {
 		return Source{}, err
 	}
 	return result, nil
+}
+
+// isLocal tells this machine's faults, a full disk above all, from a source's.
+func isLocal(err error) bool {
+	var database *sqlite.Error
+	return errors.As(err, &database) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO)
 }
 
 // explain adds why the bundle before could not stand in.

@@ -3,7 +3,6 @@ package intel
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -212,7 +211,7 @@ func (b *Bundle) query(ctx context.Context, key packageKey) ([]entry, error) {
 		if err := rows.Scan(&detail, &versions); err != nil {
 			return nil, err
 		}
-		if err := errors.Join(json.Unmarshal(detail, &e.advisory), json.Unmarshal(versions, &e.affected)); err != nil {
+		if err := errors.Join(b.rows.unpack(detail, &e.advisory), b.rows.unpack(versions, &e.affected)); err != nil {
 			return nil, err
 		}
 		entries = append(entries, e)

@@ -27,6 +27,7 @@ type Bundle struct {
 	cache     map[packageKey][]entry
 	ratings   map[string]rated // by CVE, unrated ones too
 	exploited map[string]bool
+	rows      *unpacker
 	lookup    *sql.Stmt
 	rating    *sql.Stmt
 }
@@ -75,7 +76,7 @@ func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1) // opened now and kept: the folder may be replaced
-	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, ratings: map[string]rated{}}
+	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, ratings: map[string]rated{}, rows: newUnpacker()}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, err, wayOut), db.Close())
 	}

@@ -2,7 +2,7 @@
 -- "feed" is the source that a row came from, so that one source's rows can be
 -- carried over from the bundle before.
 
--- What a finding shows of an advisory: JSON of vuln.Advisory.
+-- What a finding shows of an advisory: packed JSON (pack.go) of vuln.Advisory.
 CREATE TABLE advisory (
   feed   TEXT NOT NULL,
   id     TEXT NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE advisory (
   PRIMARY KEY (feed, id)
 ) WITHOUT ROWID;
 
--- Which versions of a package it means: JSON of []vuln.Affected.
+-- Which versions of a package it means: packed JSON of []vuln.Affected.
 CREATE TABLE affected (
   ecosystem TEXT NOT NULL,
   name      TEXT NOT NULL,

@@ -5,13 +5,10 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel/feed"
@@ -82,7 +79,7 @@ func (w *writer) add(ctx context.Context, name string, a vuln.Advisory, keep fun
 	if len(groups) == 0 {
 		return nil
 	}
-	detail, err := json.Marshal(a)
+	detail, err := pack(a)
 	if err != nil {
 		return err
 	}
@@ -90,7 +87,7 @@ func (w *writer) add(ctx context.Context, name string, a vuln.Advisory, keep fun
 		return err
 	}
 	for _, g := range groups {
-		versions, err := json.Marshal(g)
+		versions, err := pack(g)
 		if err != nil {
 			return err
 		}
