@@ -139,8 +139,8 @@ func newPolicyTestCommand(env *environment) *cobra.Command {
 
 --image takes a report of ` + "`breakwater scan --format json`" + `; --start takes the
 parameters of a container as JSON, for example
-  {"Image": {"references": ["nginx:1"]}, "Privileged": true,
-   "Mounts": [{"source": "/etc", "target": "/etc", "type": "bind"}]}
+  {"image": {"references": ["nginx:1"]}, "privileged": true,
+   "mounts": [{"source": "/etc", "target": "/etc", "type": "bind"}]}
 
 Exit codes: 0 allowed, 1 refused, 2 wrong usage, 3 a file is unreadable or wrong.`,
 		Args: atLeastOneFile,

@@ -72,7 +72,8 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 func (e *Engine) kernelDecision(rule *Rule, run policy.Run, d event.Decision) event.Decision {
 	setting, _ := run.Detection(rule.ID, rule.Severity, rule.AlwaysOn, rule.Effect)
 	acted := d.Outcome == event.Prevented || d.Outcome == event.Killed
-	if want := respondWith(rule, run, setting); want.Rank() > d.Effect.Rank() || !acted {
+	// What the kernel did to the process is all there is to do to a process.
+	if want := respondWith(rule, run, setting); !acted || want.Rank() > event.EffectKill.Rank() {
 		d.Effect = want
 	}
 	d.Audit = !acted && audited(rule, run)

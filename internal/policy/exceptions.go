@@ -80,6 +80,21 @@ func (p *Policy) lifts(now time.Time, s Subject, ruleID string) bool {
 	})
 }
 
+// ended says when the last exception ended that would have lifted the rule;
+// the zero time when there was none.
+func (p *Policy) ended(now time.Time, s Subject, ruleID string) time.Time {
+	var last time.Time
+	for _, x := range p.exceptions {
+		if now.Before(x.expires) || x.match.Reads("finding") || x.expires.Before(last) {
+			continue
+		}
+		if p.lifts(x.expires.Add(-1), s, ruleID) {
+			last = x.expires
+		}
+	}
+	return last
+}
+
 // lifter holds what the exceptions of one policy read about one subject and
 // rule. It belongs to one goroutine.
 type lifter struct {

@@ -6,25 +6,25 @@ import "github.com/breakwater-sec/breakwater/internal/event"
 // one image by itself. Every fact may be empty when it is not known yet; a
 // scope that reads an unknown fact sees the empty value.
 type Subject struct {
-	Image     event.Image
-	Stage     string // development, staging, production; "" when unlabelled
-	Host      string
-	Container event.Container
+	Image     event.Image     `json:"image"`
+	Stage     string          `json:"stage,omitempty"` // development, staging, production; "" when unlabelled
+	Host      string          `json:"host,omitempty"`
+	Container event.Container `json:"container"`
 }
 
 // ImageFacts is everything the image section judges.
 type ImageFacts struct {
 	Subject
 	// Scanned is false when no scan result exists; unscanned then decides.
-	Scanned bool
+	Scanned bool `json:"scanned"`
 	// Judged is false when there was no intelligence to match against: the
 	// packages are known, their vulnerabilities are not.
-	Judged   bool
-	Findings []event.Finding
-	Packages []event.Package
-	Config   ImageConfig
+	Judged   bool            `json:"judged"`
+	Findings []event.Finding `json:"findings"`
+	Packages []event.Package `json:"packages"`
+	Config   ImageConfig     `json:"config"`
 	// Gaps says what the scan could not judge, one sentence each.
-	Gaps []string
+	Gaps []string `json:"gaps"`
 }
 
 // ImageConfig is the part of an image's configuration that rules may read as
@@ -44,21 +44,21 @@ type ImageConfig struct {
 // somebody wants to start a container with.
 type StartFacts struct {
 	Subject
-	User            string // who asks; "" when the engine does not say
-	Privileged      bool
-	HostNamespaces  []string // of pid, net, ipc, uts, user, cgroup
-	AddCapabilities []string // without CAP_, upper case; "ALL" stays
-	Mounts          []Mount
-	Devices         []string // host paths
-	MemoryLimit     int64    // bytes; 0 = none
-	PidsLimit       int64    // 0 or -1 = none
-	CPULimit        float64  // cores; 0 = none
-	NoNewPrivileges bool
-	ReadOnlyRootfs  bool
-	Seccomp         string // "", default, unconfined, or "custom"
-	AppArmor        string
-	SecurityOptions []string
-	CgroupParent    string
+	User            string   `json:"user"` // who asks; "" when the engine does not say
+	Privileged      bool     `json:"privileged"`
+	HostNamespaces  []string `json:"hostNamespaces"`    // of pid, net, ipc, uts, user, cgroup
+	AddCapabilities []string `json:"addedCapabilities"` // without CAP_, upper case; "ALL" stays
+	Mounts          []Mount  `json:"mounts"`
+	Devices         []string `json:"devices"`     // host paths
+	MemoryLimit     int64    `json:"memoryLimit"` // bytes; 0 = none
+	PidsLimit       int64    `json:"pidsLimit"`   // 0 or -1 = none
+	CPULimit        float64  `json:"cpuLimit"`    // cores; 0 = none
+	NoNewPrivileges bool     `json:"noNewPrivileges"`
+	ReadOnlyRootfs  bool     `json:"readOnlyRootfs"`
+	Seccomp         string   `json:"seccomp"` // "", default, unconfined, or "custom"
+	AppArmor        string   `json:"apparmor"`
+	SecurityOptions []string `json:"securityOptions"`
+	CgroupParent    string   `json:"cgroupParent"`
 }
 
 // Mount is one mount of a container to be.

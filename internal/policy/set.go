@@ -105,6 +105,9 @@ func (j *judgement) violated(p *Policy, v event.Violation) {
 	if p.lifts(j.now, j.subject, v.Rule) {
 		return
 	}
+	if end := p.ended(j.now, j.subject, v.Rule); !end.IsZero() {
+		v.Message += fmt.Sprintf(" (the exception for it ended on %s)", end.AddDate(0, 0, -1).Format(time.DateOnly))
+	}
 	j.record(p, v)
 }
 
