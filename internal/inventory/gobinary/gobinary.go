@@ -85,7 +85,7 @@ func packages(bi *debug.BuildInfo) []event.Package {
 		out = append(out, module(bi.Main.Path, bi.Main.Version))
 	}
 	for _, d := range bi.Deps {
-		if d.Replace != nil && d.Replace.Version != "" { // a folder has no version
+		if d.Replace != nil && !isFolder(d.Replace.Path) { // a folder has no version of its own
 			d = d.Replace
 		}
 		if d.Path != "" && d.Version != "" {
@@ -93,6 +93,10 @@ func packages(bi *debug.BuildInfo) []event.Package {
 		}
 	}
 	return out
+}
+
+func isFolder(path string) bool {
+	return strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") || strings.HasPrefix(path, "/")
 }
 
 // module keeps the version as Go writes it (v1.2.3); the standard library has
