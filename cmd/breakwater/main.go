@@ -71,6 +71,8 @@ func newRootCommand(env *environment) *cobra.Command {
 // commands is the explicit list: one line a command, one file a command.
 func commands(env *environment) []*cobra.Command {
 	return []*cobra.Command{
+		newUpCommand(env),
+		newUnloadCommand(env),
 		newCanaryCommand(env),
 		newDoctorCommand(env),
 		newIntelCommand(env),

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+	"github.com/spf13/cobra"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/content"
+	"github.com/breakwater-sec/breakwater/internal/agent"
+	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/enforce"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/probe"
+	"github.com/breakwater-sec/breakwater/internal/sensor"
+)
+
+// hostFlags say what an agent guards; up and agent share them.
+type hostFlags struct {
+	engines []string
+	pin     string
+	name    string
+	observe bool
+}
+
+func (f *hostFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&f.engines, "engine", []string{engineSocket}, "`sockets` of the Docker engines of this host")
+	cmd.Flags().StringVar(&f.pin, "pin", sensor.DefaultPin, "`folder` of a BPF file system that enforcement is pinned in")
+	cmd.Flags().StringVar(&f.name, "host-name", "", "this host's `name` in the console (default: its host name)")
+	cmd.Flags().BoolVar(&f.observe, "observe", false, "stop nothing, not even what is always malicious; record only")
+}
+
+func (f *hostFlags) host() (string, error) {
+	if f.name != "" {
+		return f.name, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("this host has no name: %w: give it one with --host-name", err)
+	}
+	return name, nil
+}
+
+// hostAgent is an agent with everything it holds of its host.
+type hostAgent struct {
+	*agent.Agent
+	doctor event.Doctor
+	kernel *enforce.Kernel
+	bus    *bus.Agent
+}
+
+func (h *hostAgent) close() error {
+	h.bus.Close()
+	return h.kernel.Close()
+}
+
+// openAgent probes the host, loads the kernel part and makes the agent that an
+// enrolment stands for.
+func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte, enrolled api.EnrolResponse, log *slog.Logger) (*hostAgent, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
+	}
+	rules, err := detect.Load(content.Detections())
+	if err != nil {
+		return nil, err
+	}
+	doctor := probe.Run(ctx, probeOptions())
+	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Tier1: doctor.Tier == 1})
+	if err != nil {
+		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
+	}
+	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: host, Rules: kernel})
+	if err != nil {
+		return nil, errors.Join(err, kernel.Close())
+	}
+	uplink, err := bus.Connect(ctx, bus.AgentOptions{URL: enrolled.BusURL, CA: enrolled.BusCA, NKeySeed: bytes.Clone(seed), Agent: enrolled.Agent})
+	if err != nil {
+		return nil, errors.Join(err, kernel.Close())
+	}
+	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink}
+	h.Agent, err = agent.New(agent.Options{
+		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
+		Sockets: socketPaths(f.engines), Observe: f.observe, Fresh: kernel.Fresh(),
+		Doctor: doctor, Kernel: kernel, Sensor: sense, Rules: rules, Uplink: uplink, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+func socketPaths(engines []string) []string {
+	out := make([]string, 0, len(engines))
+	for _, e := range engines {
+		out = append(out, strings.TrimPrefix(e, "unix://"))
+	}
+	return out
+}
+
+// agentSeed is the agent's own key, made on first use; it never leaves the host.
+func agentSeed(data string) (seed []byte, public string, err error) {
+	path := filepath.Join(data, "keys", "agent.seed")
+	seed, err = os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		seed, err = newSeed(path)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("agent key: %w", err)
+	}
+	pair, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if err != nil {
+		return nil, "", fmt.Errorf("agent key %s: %w: remove the file and enrol the agent again", path, err)
+	}
+	defer pair.Wipe()
+	public, err = pair.PublicKey()
+	return bytes.TrimSpace(seed), public, err
+}
+
+func newSeed(path string) ([]byte, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	defer pair.Wipe()
+	seed, err := pair.Seed()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	return seed, writeNew(path, seed, 0o600)
+}
+
+// writeNew writes a file that must not exist, whole or not at all.
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// trustPolicyKey keeps the key that policy bundles must be signed with, where
+// agent and gate look for it.
+func trustPolicyKey(data string, key []byte) error {
+	path := filepath.Join(data, api.FilePolicyKey)
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return err
+	}
+	text := []byte(hex.EncodeToString(key) + "\n")
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	temp := path + ".new"
+	_ = os.Remove(temp) // left by a killed one
+	if err := writeNew(temp, text, 0o644); err != nil {
+		return fmt.Errorf("policy key: %w", err)
+	}
+	return os.Rename(temp, path)
+}

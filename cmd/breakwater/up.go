@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/breakwater-sec/breakwater/content"
+	"github.com/breakwater-sec/breakwater/internal/config"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/notify"
+	"github.com/breakwater-sec/breakwater/internal/notify/transport/syslog"
+	"github.com/breakwater-sec/breakwater/internal/probe"
+	"github.com/breakwater-sec/breakwater/internal/server"
+)
+
+// serverFlags are what a server cannot change while it runs.
+type serverFlags struct {
+	listen, busListen, config string
+	names                     []string
+}
+
+func (f *serverFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8443", "`address` of the console and the API")
+	cmd.Flags().StringVar(&f.busListen, "bus-listen", "127.0.0.1:8444", "`address` that agents connect to")
+	cmd.Flags().StringSliceVar(&f.names, "name", nil, "further `names` and addresses that the server's certificate is for")
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration `file` (default: breakwater.yaml in the data folder)")
+}
+
+func (f *serverFlags) load(data string) (config.Config, error) {
+	if f.config != "" {
+		if _, err := os.Stat(f.config); err != nil {
+			return config.Config{}, fmt.Errorf("configuration: %w", err)
+		}
+		return config.Load(f.config)
+	}
+	return config.Load(filepath.Join(data, "breakwater.yaml"))
+}
+
+type upCommand struct {
+	server serverFlags
+	host   hostFlags
+	gate   gateOffer
+}
+
+func newUpCommand(env *environment) *cobra.Command {
+	var u upCommand
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Guard this host: server and agent in one process",
+		Long: `Runs the server with its console and the agent of this host, in the foreground,
+with an embedded database and message bus below the data folder.
+
+Enforcement is in the kernel and outlives this process: ending it lifts nothing.
+` + "`breakwater unload`" + ` takes it out of the kernel.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := u.gate.validate(); err != nil {
+				return err
+			}
+			return failed(u.run(cmd.Context(), env))
+		},
+	}
+	u.server.add(cmd)
+	u.host.add(cmd)
+	u.gate.add(cmd)
+	return cmd
+}
+
+func (u *upCommand) run(ctx context.Context, env *environment) error {
+	data, err := makeDataDir(env)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
+	}
+	log := slog.New(slog.NewTextHandler(env.stderr, nil))
+	srv, conf, err := openServer(ctx, u.server, data, log)
+	if err != nil {
+		return err
+	}
+	h, err := u.localAgent(ctx, srv, data, log)
+	if err != nil {
+		return errors.Join(err, srv.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serve(ctx, srv, conf, data, log) })
+	group.Go(func() error { return h.Run(ctx) })
+	group.Go(func() error {
+		if err := showPassword(env, srv.FirstPassword(), data); err != nil {
+			return err
+		}
+		u.welcome(env, srv, h)
+		return u.gate.offer(ctx, env, data, u.host.engines)
+	})
+	err = group.Wait()
+	return errors.Join(err, h.close(), srv.Close())
+}
+
+func makeDataDir(env *environment) (string, error) {
+	data, err := env.dataDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(data, 0o750); err != nil {
+		return "", fmt.Errorf("data folder: %w: choose another with --data", err)
+	}
+	return data, nil
+}
+
+// localAgent makes this host's agent and admits it to the server, without a
+// token: both are this process.
+func (u *upCommand) localAgent(ctx context.Context, srv *server.Server, data string, log *slog.Logger) (*hostAgent, error) {
+	host, err := u.host.host()
+	if err != nil {
+		return nil, err
+	}
+	seed, public, err := agentSeed(data)
+	if err != nil {
+		return nil, err
+	}
+	enrolled, err := srv.EnrolLocal(ctx, host, public)
+	if err != nil {
+		return nil, err
+	}
+	if err := trustPolicyKey(data, enrolled.PolicyKey); err != nil {
+		return nil, err
+	}
+	return openAgent(ctx, u.host, data, host, seed, enrolled, log)
+}
+
+// openServer opens the server below the data folder with the configuration
+// that lies there.
+func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logger) (*server.Server, config.Config, error) {
+	conf, err := f.load(data)
+	if err != nil {
+		return nil, conf, err
+	}
+	baseline, err := fs.ReadFile(content.Policies(), "baseline.yaml")
+	if err != nil {
+		return nil, conf, err
+	}
+	srv, err := server.Open(ctx, server.Options{
+		Dir: filepath.Join(data, "server"), Listen: f.listen, BusListen: f.busListen, Names: f.names,
+		Policies: baseline, EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
+	})
+	return srv, conf, err
+}
+
+// serve runs the server with its outputs and its intelligence updates.
+func serve(ctx context.Context, srv *server.Server, conf config.Config, data string, log *slog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return srv.Run(ctx) })
+	for _, out := range conf.Outputs {
+		receiver, err := syslog.New(*out.Syslog)
+		if err != nil {
+			// One output that cannot work must not take the others down.
+			log.Error("output is off", "output", out.Name, "error", err)
+			continue
+		}
+		group.Go(func() error { return forward(ctx, srv, out.Name, receiver) })
+	}
+	if conf.Intelligence.Every > 0 {
+		group.Go(func() error { return updateIntelligence(ctx, conf.Intelligence, data, log) })
+	}
+	return group.Wait()
+}
+
+// forward sends every incident to a receiver. The name keeps its place in the
+// stream of incidents across restarts.
+func forward(ctx context.Context, srv *server.Server, name string, receiver notify.Transport) error {
+	cursor, err := srv.Cursor(ctx, name)
+	if err != nil {
+		return fmt.Errorf("output %q: %w", name, err)
+	}
+	if err := notify.New(srv.Output(name), receiver, notify.Options{Cursor: cursor}).Run(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("output %q: %w", name, err)
+	}
+	return nil
+}
+
+// updateIntelligence builds a new bundle now and then; a source that is away
+// is told and tried again next time.
+func updateIntelligence(ctx context.Context, c config.Intelligence, data string, log *slog.Logger) error {
+	tick := time.NewTicker(c.Every)
+	defer tick.Stop()
+	for {
+		m, err := intel.Build(ctx, intel.Options{Data: data, Source: c.Source, Program: version})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			log.Error("intelligence update failed; the bundle before stays in use", "error", err)
+		default:
+			log.Info("intelligence updated", "bundle", m.Version)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// showPassword gives the first password to a terminal, or else to a file that
+// only root can read; never to a log.
+func showPassword(env *environment, password, data string) error {
+	if password == "" {
+		return nil
+	}
+	if f, ok := env.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(env.stdout, "\nFirst login: admin, password %s (shown once)\n", password)
+		return nil
+	}
+	path := filepath.Join(data, "first-password")
+	_ = os.Remove(path) // of a database that is gone
+	if err := writeNew(path, []byte(password+"\n"), 0o600); err != nil {
+		return fmt.Errorf("first password: %w", err)
+	}
+	fmt.Fprintf(env.stdout, "\nFirst login: admin, password in %s\n", path)
+	return nil
+}
+
+// welcome says where to look, what this host can do, and what is guarded.
+func (u *upCommand) welcome(env *environment, srv *server.Server, h *hostAgent) {
+	w := env.stdout
+	fmt.Fprintf(w, "Console:     %s\nFingerprint: %s (of its certificate's authority)\n\n", srv.URL(), srv.Fingerprint())
+	_ = probe.WriteTable(w, h.doctor) // standard output is gone: nobody to tell
+	containers := h.Status().Containers
+	fmt.Fprintf(w, "\nGuarding %s: %s, by policy generation %d.\n", h.Status().Host, countOf(len(containers), "container"), h.Status().Generation)
+	for _, c := range containers {
+		fmt.Fprintf(w, "  %-24s %-28s %s\n", nameOr(c.Container.Name, c.Container.ID), c.Container.Image.Name(), modeOf(c))
+	}
+	if u.host.observe {
+		fmt.Fprintln(w, "Observing only: nothing is stopped.")
+	}
+}
+
+func nameOr(name, id string) string {
+	if name != "" {
+		return name
+	}
+	return id[:min(12, len(id))]
+}
+
+func modeOf(g event.Guarded) string {
+	if g.Why != "" {
+		return g.Mode + " (" + g.Why + ")"
+	}
+	return g.Mode
+}
+
+func countOf(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/breakwater-sec/breakwater/internal/gate/install"
+)
+
+// gateOffer is how up puts the gate before the engine: it asks first, and takes
+// no for an answer.
+type gateOffer struct {
+	answer, config, socket string
+}
+
+func (g *gateOffer) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&g.answer, "gate", "ask", "install the gate into the engine: `ask, yes or no`")
+	cmd.Flags().StringVar(&g.config, "gate-config", "", "the engine's configuration `file` (default: the one that it uses)")
+	cmd.Flags().StringVar(&g.socket, "gate-socket", gatePluginSocket, "the `socket` at which the gate answers")
+}
+
+func (g *gateOffer) validate() error {
+	switch g.answer {
+	case "ask", "yes", "no":
+		return nil
+	}
+	return usage("--gate=%s: want ask, yes or no", g.answer)
+}
+
+// offer shows the change and asks. Trouble with the gate is told and does not
+// end the agent: the rest of the protection stands.
+func (g *gateOffer) offer(ctx context.Context, env *environment, data string, engines []string) error {
+	engines = socketPaths(engines)
+	if len(engines) == 0 {
+		return nil
+	}
+	err := g.install(ctx, env, data, engines[0])
+	switch {
+	case errors.Is(err, install.ErrInstalled):
+		fmt.Fprintf(env.stdout, "\nThe gate decides what the engine at %s may start.\n", engines[0])
+	case err != nil && ctx.Err() == nil:
+		fmt.Fprintf(env.stderr, "breakwater: the gate is not installed: %v\n", err)
+	}
+	if ctx.Err() == nil {
+		fmt.Fprintln(env.stdout, "\nGuarding. Ctrl-C ends this process; what the kernel enforces stays.")
+	}
+	return nil
+}
+
+func (g *gateOffer) install(ctx context.Context, env *environment, data, engine string) error {
+	target := install.Target{Engine: engine, Config: g.config, PluginSocket: g.socket, Data: data}
+	if inFile, _, _, err := install.Installed(ctx, target); err == nil && inFile {
+		return errors.Join(g.start(ctx, data, engine), install.ErrInstalled)
+	}
+	if g.answer == "no" || g.answer == "ask" && !interactive(env) {
+		fmt.Fprintln(env.stdout, "\nThe gate is not installed: images and start parameters are judged when a\ncontainer appears, not before it starts. `breakwater gate install` adds it.")
+		return nil
+	}
+	// The gate must answer before the engine is told to ask it.
+	if err := g.start(ctx, data, engine); err != nil {
+		return err
+	}
+	change, err := install.Install(ctx, target)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "\nThe gate refuses what policy refuses before it starts. Installing it changes the\nengine's configuration:\n\n%s\n", change.Diff())
+	if g.answer == "ask" {
+		agreed, err := agree(env, "Change it?")
+		if err != nil {
+			return err
+		}
+		if !agreed {
+			fmt.Fprintln(env.stdout, "Nothing was changed.")
+			return nil
+		}
+	}
+	if err := change.Apply(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "The engine at %s asks the gate from now on; the gate outlives this process.\n`breakwater gate uninstall` takes it out again.\n", engine)
+	return nil
+}
+
+// start runs the gate in a session of its own, unless it answers already.
+func (g *gateOffer) start(ctx context.Context, data, engine string) error {
+	if answers(ctx, g.socket) {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	logPath := filepath.Join(data, "gate.log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(self, "gate", "run", "--data="+data, "--engine="+engine, "--plugin-socket="+g.socket) //nolint:noctx // it outlives this process by design
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the gate: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	deadline := time.NewTimer(15 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !answers(ctx, g.socket) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-ended:
+			return fmt.Errorf("the gate ended while it started: %w: see %s", err, logPath)
+		case <-deadline.C:
+			return fmt.Errorf("the gate does not answer: see %s", logPath)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, socket string) bool {
+	var d net.Dialer
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// interactive: somebody can be asked.
+func interactive(env *environment) bool {
+	in, ok := env.stdin.(*os.File)
+	return ok && term.IsTerminal(int(in.Fd())) && !strings.EqualFold(env.getenv("TERM"), "dumb")
+}

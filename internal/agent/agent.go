@@ -1,0 +1,259 @@
+// Package agent is the program that guards one host: it puts policy into the
+// kernel for every container, turns what the kernel reports into incidents,
+// answers the gate, and reports to the server when there is one. Without a
+// server it goes on with the last good policy for as long as it takes.
+//
+// Its parts are goroutines with one owner each, started and joined by Run:
+// the sensor's reader, the engine watchers, the gate's desk, the uplink, the
+// policy keeper, the heartbeat and the intelligence keeper.
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/enforce"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/spool"
+)
+
+// Kernel is what the agent needs of the enforcement in the kernel.
+type Kernel interface {
+	assigner
+	SetDefault(run policy.Run) error
+	// AdoptRunning brings containers under enforcement that ran before; it
+	// returns their ids.
+	AdoptRunning() (ids []string, err error)
+	// Containers are those the kernel knows, the adopted ones too.
+	Containers() ([]enforce.Guarded, error)
+	SetEngineSockets(paths []string) error
+	Watch(patterns ...string) error
+	Settle() error
+	Accounts() ([]event.Account, error)
+}
+
+// Sensor delivers what the kernel saw, in order, on one goroutine.
+type Sensor interface {
+	Run(ctx context.Context, handle func(event.Event)) error
+	Tree(processID string) []event.Process
+}
+
+// Uplink is the way to the server; nil in Options means there is none.
+type Uplink interface {
+	// Uplink sends what the spool holds until ctx ends.
+	Uplink(ctx context.Context, q bus.Queue) error
+	Status(ctx context.Context, st event.HostStatus) error
+	Policy(ctx context.Context) (api.Signed, error)
+	PolicyChanges() <-chan struct{}
+}
+
+// Options say what one agent guards and with what.
+type Options struct {
+	ID      string
+	Host    string
+	Version string
+	Data    string   // the agent's folder; made with mode 0750 when absent
+	Intel   string   // the data folder that the intelligence bundle lies in
+	Sockets []string // of Docker engines
+	// Fresh: nothing of an earlier agent was found in the kernel, so what runs
+	// was there before.
+	Fresh bool
+	// Observe: record everything, stop nothing that policy asks for.
+	Observe bool
+	Doctor  event.Doctor
+	Kernel  Kernel
+	Sensor  Sensor
+	Rules   *detect.Rules
+	Uplink  Uplink
+	Log     *slog.Logger
+}
+
+// Agent guards one host. Make it with New, run it once with Run.
+type Agent struct {
+	opts       Options
+	started    time.Time
+	engines    *engines
+	policies   *policies
+	containers *containers
+	images     *images
+	scanner    *imageScanner
+	detector   *detect.Engine
+	spool      *spool.Spool
+
+	work    chan func(context.Context) // slow work, off the sensor's goroutine
+	beatNow chan struct{}
+
+	mu       sync.Mutex
+	problems map[string]string // by topic; what is wrong now
+}
+
+// New opens the agent's folder and puts the last good policy into the kernel.
+func New(opts Options) (*Agent, error) {
+	if err := os.MkdirAll(opts.Data, 0o750); err != nil {
+		return nil, fmt.Errorf("agent folder: %w", err)
+	}
+	eng, err := openEngines(opts.Sockets)
+	if err != nil {
+		return nil, err
+	}
+	queue, err := spool.Open(filepath.Join(opts.Data, "spool"), spool.Options{})
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		opts: opts, started: time.Now().UTC(), engines: eng, spool: queue,
+		policies: &policies{dir: opts.Data, agent: opts.ID},
+		work:     make(chan func(context.Context), 1024),
+		beatNow:  make(chan struct{}, 1),
+		problems: map[string]string{},
+		detector: detect.NewEngine(opts.Rules),
+	}
+	a.problem("policy", a.policies.load())
+	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
+	if opts.Observe {
+		a.containers.waivers = waiveAll(opts.Rules)
+	}
+	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version}
+	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
+	if err := a.prepareKernel(); err != nil {
+		return nil, errors.Join(err, queue.Close())
+	}
+	return a, nil
+}
+
+// prepareKernel brings the kernel up to what is known: the default policy, the
+// files and sockets to watch, and everything that runs already.
+func (a *Agent) prepareKernel() error {
+	k := a.opts.Kernel
+	if err := k.SetDefault(a.containers.defaultRun()); err != nil {
+		return fmt.Errorf("default policy: %w", err)
+	}
+	if err := k.Watch(a.opts.Rules.Watch()...); err != nil {
+		return fmt.Errorf("watched files: %w", err)
+	}
+	a.problem("engine sockets", k.SetEngineSockets(a.opts.Sockets))
+	_, err := k.AdoptRunning()
+	a.problem("adopt", err)
+	return nil
+}
+
+// takeOver finds out what the containers are that the kernel knows already. One
+// that an earlier agent had assigned a policy to, or that ran before Breakwater
+// did, was there before; one that appeared while no agent lived is judged as if
+// it appeared now.
+func (a *Agent) takeOver(ctx context.Context) {
+	known, err := a.opts.Kernel.Containers()
+	a.problem("adopt", err)
+	for _, g := range known {
+		a.later(ctx, func(ctx context.Context) {
+			err := errors.Join(a.containers.appeared(ctx, g.ID, !g.Default || a.opts.Fresh), a.judgeAppeared(ctx, g.ID))
+			a.problem("container "+short(g.ID), ignoreUnknown(err))
+		})
+	}
+	a.later(ctx, func(context.Context) { a.problem("settle", a.opts.Kernel.Settle()) })
+}
+
+// Run guards the host until ctx ends. What is pinned in the kernel stays.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.spool.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) { a.handle(ctx, ev) }) })
+	for _, d := range a.engines.docker {
+		group.Go(func() error { return a.watchEngine(ctx, d) })
+	}
+	for range 4 {
+		group.Go(func() error { return a.worker(ctx) })
+	}
+	a.takeOver(ctx)
+	group.Go(func() error { return serveGate(ctx, a.opts.Data, a.gateDesk()) })
+	group.Go(func() error { return a.heartbeat(ctx) })
+	group.Go(func() error { return a.keepIntelligence(ctx) })
+	if a.opts.Uplink != nil {
+		group.Go(func() error { return a.opts.Uplink.Uplink(ctx, a.spool) })
+		group.Go(func() error { return a.keepPolicy(ctx) })
+	}
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// worker carries out slow work: engine calls, scans, responses.
+func (a *Agent) worker(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case job := <-a.work:
+			job(ctx)
+		}
+	}
+}
+
+// later queues slow work; it waits when the queue is full, so nothing is lost.
+func (a *Agent) later(ctx context.Context, job func(context.Context)) {
+	select {
+	case a.work <- job:
+	case <-ctx.Done():
+	}
+}
+
+// publish puts one record on the disk spool.
+func (a *Agent) publish(ctx context.Context, kind api.RecordKind, key string, at time.Time, body any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", kind, key, err)
+	}
+	_, err = a.spool.Append(ctx, kind, key, at, raw)
+	return err
+}
+
+// record writes an incident down; a failing disk is a standing problem that
+// the heartbeat tells.
+func (a *Agent) record(ctx context.Context, inc event.Incident) error {
+	inc.Agent, inc.Host = a.opts.ID, a.opts.Host
+	a.opts.Log.Info("incident", "title", inc.Title, "sentence", inc.Sentence, "outcome", inc.Decision.Outcome)
+	err := a.publish(context.WithoutCancel(ctx), api.RecordIncident, inc.Key, inc.Time, inc)
+	a.problem("spool", err)
+	return err
+}
+
+// problem keeps or clears what is wrong on a topic.
+func (a *Agent) problem(topic string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		delete(a.problems, topic)
+		return
+	}
+	if a.problems[topic] != err.Error() {
+		a.opts.Log.Warn("problem", "topic", topic, "error", err)
+	}
+	a.problems[topic] = err.Error()
+}
+
+// waiveAll lifts every always-on detection: an agent that only observes stops
+// nothing at all.
+func waiveAll(rules *detect.Rules) []policy.Waiver {
+	var all []policy.Waiver
+	for _, rule := range rules.All() {
+		if rule.AlwaysOn {
+			all = append(all, policy.Waiver{Detection: rule.ID, Reason: "this agent was started to observe only"})
+		}
+	}
+	return all
+}

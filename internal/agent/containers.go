@@ -1,0 +1,279 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/workload"
+)
+
+// assigner puts a container's policy into the kernel; enforce implements it.
+type assigner interface {
+	Assign(containerID string, run policy.Run) error
+	Forget(containerID string) error
+}
+
+// describer tells what a container is; engines and bundles implement it.
+type describer interface {
+	Describe(ctx context.Context, id string) (workload.Found, error)
+}
+
+// containers knows every container of the host and which policy the kernel
+// holds for it. Safe for concurrent use.
+type containers struct {
+	kernel   assigner
+	describe describer
+	policies *policies
+	host     string
+	// waivers switch the always-on pack off too; set when this agent only
+	// observes. Nil otherwise.
+	waivers []policy.Waiver
+	observe bool // enforce nothing: every run section is audited
+
+	mu     sync.Mutex
+	byID   map[string]*guarded
+	builds int // image builds in flight, as the gate says
+}
+
+// guarded is one container.
+type guarded struct {
+	found   workload.Found
+	known   bool // found was answered by an engine or a bundle
+	gate    bool // the gate allowed its start
+	running bool
+	adopted bool // it was there before this agent
+	run     policy.Run
+	why     string // why the kernel does not hold its policy
+	verdict *event.Verdict
+}
+
+func newContainers(kernel assigner, describe describer, pol *policies, host string, observe bool) *containers {
+	return &containers{kernel: kernel, describe: describe, policies: pol, host: host, observe: observe, byID: map[string]*guarded{}}
+}
+
+// announce takes note of a container that is about to start, as the gate or
+// the engine's event stream tells, and puts its policy into the kernel before
+// its cgroup exists. byGate: the gate judged and allowed it.
+func (c *containers) announce(ctx context.Context, id string, byGate bool) error {
+	c.mu.Lock()
+	g := c.entry(id)
+	g.gate = g.gate || byGate
+	known := g.known
+	c.mu.Unlock()
+	if known && !byGate {
+		return c.assign(id)
+	}
+	return c.resolve(ctx, id)
+}
+
+// appeared takes note of a container's cgroup. It returns what is known of the
+// container once its policy is in the kernel.
+func (c *containers) appeared(ctx context.Context, id string, adopted bool) error {
+	c.mu.Lock()
+	g := c.entry(id)
+	g.running = true
+	g.adopted = g.adopted || adopted
+	known := g.known
+	c.mu.Unlock()
+	if known && !adopted {
+		return nil // announced before: its policy is in the kernel already
+	}
+	return c.resolve(ctx, id)
+}
+
+// stopped takes note that a container's cgroup is gone.
+func (c *containers) stopped(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.byID[id]; g != nil {
+		g.running, g.adopted, g.gate, g.verdict = false, false, false, nil
+	}
+}
+
+// removed forgets a container.
+func (c *containers) removed(id string) error {
+	c.mu.Lock()
+	delete(c.byID, id)
+	c.mu.Unlock()
+	return c.kernel.Forget(id)
+}
+
+// build counts image builds in flight: +1 when one begins, -1 when it ended.
+func (c *containers) build(delta int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.builds = max(0, c.builds+delta)
+}
+
+// entry returns the container's entry, made when absent. c.mu is held.
+func (c *containers) entry(id string) *guarded {
+	g := c.byID[id]
+	if g == nil {
+		g = &guarded{found: workload.Found{Container: event.Container{ID: id}}}
+		c.byID[id] = g
+	}
+	return g
+}
+
+// resolve asks what the container is and assigns its policy.
+func (c *containers) resolve(ctx context.Context, id string) error {
+	found, err := c.describe.Describe(ctx, id)
+	c.mu.Lock()
+	g := c.entry(id)
+	if err == nil {
+		// A build step is what the engine's builder made: the gate saw no
+		// request for it. Whoever asks for a container cannot pose as one.
+		found.Container.Build = found.Container.Build && !g.gate
+		started := g.found.Container.Started
+		g.found, g.known = found, true
+		if g.found.Container.Started.IsZero() {
+			g.found.Container.Started = started
+		}
+	}
+	c.mu.Unlock()
+	if err != nil && !errors.Is(err, workload.ErrUnknown) {
+		err = fmt.Errorf("container %s: its engine does not describe it: %w", short(id), err)
+	}
+	return errors.Join(err, c.assign(id))
+}
+
+// assign computes the container's run section and puts it into the kernel.
+func (c *containers) assign(id string) error {
+	set := c.policies.Set()
+	c.mu.Lock()
+	g := c.byID[id]
+	if g == nil {
+		c.mu.Unlock()
+		return nil
+	}
+	run := c.runFor(set, g)
+	c.mu.Unlock()
+	err := c.kernel.Assign(id, run)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.byID[id]; g != nil {
+		if err != nil {
+			g.why = err.Error()
+			return fmt.Errorf("container %s: its policy is not in the kernel: %w", short(id), err)
+		}
+		g.run, g.why = run, ""
+	}
+	return nil
+}
+
+// runFor is the run section for a container. Build steps have a scope of their
+// own: they write and run new programs by nature, so only what is malicious
+// anywhere is stopped in them.
+func (c *containers) runFor(set *policy.Set, g *guarded) policy.Run {
+	if g.found.Container.Build {
+		return c.soften(policy.Run{Generation: set.Generation()})
+	}
+	return c.soften(set.Run(time.Now(), c.subject(g.found.Container)))
+}
+
+// soften turns every effect into a record when this agent only observes.
+func (c *containers) soften(run policy.Run) policy.Run {
+	if !c.observe {
+		return run
+	}
+	run.Audit = true
+	run.Drift.Audit, run.Fileless.Audit, run.Exec.Audit, run.Network.Audit = true, true, true, true
+	run.Waivers = append(slices.Clip(run.Waivers), c.waivers...)
+	return run
+}
+
+func (c *containers) subject(container event.Container) policy.Subject {
+	_, stage, _ := c.policies.state()
+	return policy.Subject{Image: container.Image, Stage: stage, Host: c.host, Container: container}
+}
+
+// defaultRun is what the kernel holds for containers that nobody announced:
+// the policies whose scope does not depend on what the container is.
+func (c *containers) defaultRun() policy.Run {
+	return c.soften(c.policies.Set().Run(time.Now(), c.subject(event.Container{})))
+}
+
+// reassign puts the set in force into the kernel for every container.
+func (c *containers) reassign() error {
+	c.mu.Lock()
+	ids := slices.Sorted(maps.Keys(c.byID))
+	c.mu.Unlock()
+	var failed []error
+	for _, id := range ids {
+		failed = append(failed, c.assign(id))
+	}
+	return errors.Join(failed...)
+}
+
+// find returns what is known of a container, asking its engine when nothing is.
+func (c *containers) find(ctx context.Context, id string) (event.Container, policy.Run) {
+	c.mu.Lock()
+	g, known := c.byID[id], false
+	if g != nil {
+		known = g.known
+	}
+	c.mu.Unlock()
+	if !known {
+		_ = c.resolve(ctx, id) // what stays unknown is shown by its id
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g = c.entry(id)
+	return g.found.Container, g.run
+}
+
+// setVerdict keeps what policy says about a running container.
+func (c *containers) setVerdict(id string, v event.Verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.byID[id]; g != nil {
+		g.verdict = &v
+	}
+}
+
+// status lists every running container with the policy the kernel holds.
+func (c *containers) status() []event.Guarded {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []event.Guarded
+	for _, id := range slices.Sorted(maps.Keys(c.byID)) {
+		g := c.byID[id]
+		if !g.running {
+			continue
+		}
+		s := event.Guarded{Container: g.found.Container, Generation: g.run.Generation, Policies: g.run.Policies, Verdict: g.verdict}
+		s.Mode, s.Why = mode(g, c.observe)
+		out = append(out, s)
+	}
+	return out
+}
+
+// mode says in the console's words how far a container is guarded.
+func mode(g *guarded, observe bool) (word, why string) {
+	c := g.found.Container
+	switch {
+	case g.why != "":
+		return "not covered", g.why
+	case observe:
+		return "audit", "this agent was started to observe only"
+	case c.Build:
+		return "enforce", "image build: programs that the build makes may run in it"
+	case g.run.Audit:
+		return "audit", "every policy that applies is in audit mode"
+	case len(g.run.Policies) == 0:
+		return "enforce", "no policy applies; behaviours that are always malicious are stopped"
+	case c.Privileged || c.HostPID || slices.Contains(c.Capabilities, "SYS_ADMIN") || slices.Contains(c.Capabilities, "BPF") || slices.Contains(c.Capabilities, "ALL"):
+		return "enforce", "the container holds rights with which it could undo what this host enforces without BPF LSM"
+	default:
+		return "enforce", ""
+	}
+}
+
+func short(id string) string { return id[:min(12, len(id))] }

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// gateDesk is what this agent does for the gate.
+func (a *Agent) gateDesk() gateDesk {
+	return gateDesk{
+		scan: func(ctx context.Context, req api.ScanRequest) (*report.Report, error) {
+			return a.images.report(ctx, req.Engine, req.Digest, req.Name)
+		},
+		note: a.noteGate,
+		start: func(ctx context.Context, note api.StartNote) error {
+			if note.Container.ID == "" {
+				return errors.New("start note without a container id")
+			}
+			return ignoreUnknown(a.containers.announce(ctx, note.Container.ID, true))
+		},
+		build: func(note api.BuildNote) { a.containers.build(note.Delta) },
+	}
+}
+
+// noteGate records what the gate decided. A refusal is an incident: somebody
+// tried to start what may not run.
+func (a *Agent) noteGate(ctx context.Context, ev event.Event) error {
+	if ev.Gate == nil || ev.Key == "" {
+		return errors.New("gate event without verdict or key")
+	}
+	ev.Host = a.opts.Host
+	if err := a.publish(ctx, api.RecordEvent, ev.Key, ev.Time, ev); err != nil {
+		return err
+	}
+	if ev.Gate.Verdict.Allowed {
+		return nil
+	}
+	return a.record(ctx, gateIncident(ev))
+}
+
+func gateIncident(ev event.Event) event.Incident {
+	name, image := "a container", ""
+	if c := ev.Container; c != nil {
+		if c.Name != "" {
+			name = "container `" + c.Name + "`"
+		}
+		if n := c.Image.Name(); n != "" {
+			image = " from image `" + n + "`"
+		}
+	}
+	var why []string
+	for _, v := range ev.Gate.Verdict.Violations {
+		if !v.Audit {
+			why = append(why, strings.TrimSuffix(v.Message, "."))
+		}
+	}
+	why = append(why, ev.Gate.Verdict.Incomplete...)
+	decision := event.Decision{
+		Control: event.ControlStart, Effect: event.EffectBlock, Outcome: event.Prevented,
+		Why: strings.Join(why, "; "), Generation: ev.Gate.Verdict.Generation, Mechanism: "gate",
+	}
+	for _, v := range ev.Gate.Verdict.Violations {
+		if !v.Audit {
+			decision.Policy, decision.Rule = v.Policy, v.Rule
+			break
+		}
+	}
+	return event.Incident{
+		Key: "gate/" + ev.Key, Time: ev.Time, Severity: event.SeverityMedium,
+		Title:     "Request to the engine refused",
+		Sentence:  fmt.Sprintf("The gate refused to %s %s%s: %s.", ev.Gate.Action, name, image, decision.Why),
+		Decision:  decision,
+		Container: ev.Container,
+		Event:     ev,
+	}
+}
+
+// keepPolicy fetches the policy bundle at start, whenever the server says that
+// there is a newer one, and every few minutes in case that was not heard.
+func (a *Agent) keepPolicy(ctx context.Context) error {
+	changed := a.opts.Uplink.PolicyChanges()
+	retry := time.Second
+	for {
+		wait := 3 * time.Minute
+		if err := a.fetchPolicy(ctx); err != nil && ctx.Err() == nil {
+			a.problem("policy", err)
+			wait, retry = retry, min(2*retry, time.Minute)
+		} else {
+			retry = time.Second
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (a *Agent) fetchPolicy(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	signed, err := a.opts.Uplink.Policy(within)
+	if err != nil {
+		return fmt.Errorf("policy from the server: %w; going on with the last good one", err)
+	}
+	err = a.policies.accept(signed, time.Now())
+	if errors.Is(err, errOld) {
+		a.problem("policy", nil)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.applyPolicy(ctx)
+}
+
+// applyPolicy puts the set in force into the kernel and judges again what is
+// known: containers are re-judged for the console, never stopped by a change
+// of policy.
+func (a *Agent) applyPolicy(ctx context.Context) error {
+	err := errors.Join(a.opts.Kernel.SetDefault(a.containers.defaultRun()), a.containers.reassign())
+	a.problem("policy", err)
+	a.later(ctx, func(ctx context.Context) {
+		a.problem("reports", a.images.rejudge(ctx, func(context.Context, *report.Report) error { return nil }))
+	})
+	generation, _, _ := a.policies.state()
+	a.opts.Log.Info("policy in force", "generation", generation)
+	a.heartbeatNow()
+	return err
+}

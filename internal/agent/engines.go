@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/breakwater-sec/breakwater/internal/workload"
+)
+
+// cgroupRoot is where every Linux distribution mounts its cgroup hierarchies.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// engines are the container engines of the host, asked in order; what none of
+// them knows is described from its runtime's bundle.
+type engines struct {
+	docker  []*workload.Docker
+	bundles workload.Bundles
+}
+
+func openEngines(sockets []string) (*engines, error) {
+	e := &engines{}
+	for _, socket := range sockets {
+		d, err := workload.NewDocker(socket)
+		if err != nil {
+			return nil, err
+		}
+		e.docker = append(e.docker, d)
+	}
+	return e, nil
+}
+
+// Describe asks every engine; an engine that is away does not hide the answer
+// of the next.
+func (e *engines) Describe(ctx context.Context, id string) (workload.Found, error) {
+	var failed []error
+	for _, d := range e.docker {
+		found, err := d.Inspect(ctx, id)
+		if err == nil {
+			return found, nil
+		}
+		if !errors.Is(err, workload.ErrUnknown) {
+			failed = append(failed, err)
+		}
+	}
+	found, err := e.bundles.Inspect(id)
+	if err == nil {
+		return found, nil
+	}
+	if len(failed) > 0 { // away is not unknown
+		return workload.Found{}, errors.Join(failed...)
+	}
+	return workload.Found{}, err
+}
+
+// socketOf is where an engine's images can be read; "" when they cannot.
+func (e *engines) socketOf(engine string) string {
+	if engine == "docker" && len(e.docker) > 0 {
+		return e.docker[0].Socket()
+	}
+	return ""
+}
+
+// Stop ends a container through the engine that has it, or by its cgroup when
+// no engine of this host has.
+func (e *engines) Stop(ctx context.Context, id string) error {
+	err := e.act(ctx, id, (*workload.Docker).Stop)
+	if errors.Is(err, errNoEngine) {
+		return killContainer(ctx, cgroupRoot, id)
+	}
+	return err
+}
+
+// Pause freezes a container.
+func (e *engines) Pause(ctx context.Context, id string) error {
+	return e.act(ctx, id, (*workload.Docker).Pause)
+}
+
+func (e *engines) act(ctx context.Context, id string, do func(*workload.Docker, context.Context, string) error) error {
+	for _, d := range e.docker {
+		if _, err := d.Inspect(ctx, id); err == nil {
+			return do(d, ctx, id)
+		}
+	}
+	return fmt.Errorf("container %s: %w", short(id), errNoEngine)
+}
+
+// errNoEngine is wrapped when no engine of the host has the container.
+var errNoEngine = errors.New("no engine of this host can act on it")

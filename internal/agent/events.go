@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/workload"
+)
+
+// handle takes one event from the sensor. It runs on the sensor's goroutine
+// and does nothing slow there.
+func (a *Agent) handle(ctx context.Context, ev event.Event) {
+	ev.Host = a.opts.Host
+	if ev.Container == nil {
+		a.emit(ctx, ev)
+		return
+	}
+	id := ev.Container.ID
+	if ev.Kind == event.KindContainer {
+		a.handleContainer(ctx, ev)
+		return
+	}
+	container, run := a.containers.peek(id)
+	ev.Container = mergeContainer(*ev.Container, container)
+	incidents := a.detector.Event(ev, run, nil)
+	if len(incidents) == 0 {
+		return
+	}
+	tree := a.tree(ev)
+	for _, inc := range incidents {
+		inc.Tree = tree
+		a.later(ctx, func(ctx context.Context) { a.finish(ctx, id, inc) })
+	}
+}
+
+// finish names the incident's container, carries out its response and writes
+// it down.
+func (a *Agent) finish(ctx context.Context, id string, inc event.Incident) {
+	if inc.Container == nil || inc.Container.Name == "" {
+		within, cancel := context.WithTimeout(ctx, 2*time.Second)
+		container, _ := a.containers.find(within, id)
+		cancel()
+		if inc.Container != nil {
+			inc.Container = mergeContainer(*inc.Container, container)
+		} else {
+			inc.Container = &container
+		}
+		inc.Event.Container = inc.Container
+	}
+	if a.opts.Observe {
+		inc.Decision.Audit = true
+	}
+	respond(ctx, &inc, a.engines)
+	_ = a.record(ctx, inc) // kept as a standing problem
+}
+
+func (a *Agent) tree(ev event.Event) []event.Process {
+	if ev.Process == nil {
+		return nil
+	}
+	tree := a.opts.Sensor.Tree(ev.Process.ID)
+	if len(tree) == 0 {
+		return []event.Process{*ev.Process}
+	}
+	return tree
+}
+
+// handleContainer follows a cgroup that appeared or went away.
+func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
+	id := ev.Container.ID
+	if ev.Notice != nil && ev.Notice.Code == "stopped" {
+		a.containers.stopped(id)
+		a.emit(ctx, ev)
+		return
+	}
+	a.later(ctx, func(ctx context.Context) {
+		a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id, false)))
+		container, _ := a.containers.peek(id)
+		ev.Container = mergeContainer(*ev.Container, container)
+		a.emit(ctx, ev)
+		a.problem("judge "+short(id), ignoreUnknown(a.judgeAppeared(ctx, id)))
+	})
+}
+
+// emit records an event that is no incident by itself.
+func (a *Agent) emit(ctx context.Context, ev event.Event) {
+	a.problem("spool", a.publish(ctx, api.RecordEvent, ev.Key, ev.Time, ev))
+}
+
+// watchEngine follows one engine's announcements, and reconnects for as long
+// as the agent lives: engines stop and start.
+func (a *Agent) watchEngine(ctx context.Context, d *workload.Docker) error {
+	wait := time.Second
+	for ctx.Err() == nil {
+		err := d.Watch(ctx, func() { a.later(ctx, func(ctx context.Context) { a.catchUp(ctx, d) }) }, func(c workload.Change) {
+			wait = time.Second
+			a.engineChange(ctx, c)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.problem("engine "+d.Socket(), err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+	return nil
+}
+
+// engineChange: "created" comes before the cgroup exists, so the container's
+// policy is in the kernel before its first program; inspecting is quick and
+// must be done before the start, so it does not queue behind scans.
+func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
+	switch c.Phase {
+	case workload.PhaseCreated:
+		a.problem("container "+short(c.ID), ignoreUnknown(a.containers.announce(ctx, c.ID, false)))
+	case workload.PhaseRemoved:
+		a.problem("container "+short(c.ID), a.containers.removed(c.ID))
+		a.problem("judge "+short(c.ID), nil)
+	}
+}
+
+// catchUp finds containers that an engine started while its event stream was
+// away; the kernel told of them, but the engine could not be asked then.
+func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
+	ids, err := d.Running(ctx)
+	a.problem("engine "+d.Socket(), err)
+	a.problem("engine sockets", a.opts.Kernel.SetEngineSockets(a.opts.Sockets))
+	for _, id := range ids {
+		if !a.containers.isKnown(id) {
+			a.problem("container "+short(id), ignoreUnknown(a.containers.resolve(ctx, id)))
+		}
+	}
+}
+
+// peek returns what is known of a container now, without asking anybody.
+func (c *containers) peek(id string) (event.Container, policy.Run) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.byID[id]
+	if g == nil {
+		return event.Container{ID: id}, c.soften(c.policies.Set().Run(time.Now(), c.subject(event.Container{})))
+	}
+	return g.found.Container, g.run
+}
+
+func (c *containers) isKnown(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.byID[id]
+	return g != nil && g.known
+}
+
+// mergeContainer adds what the engine knows to what the kernel knows.
+func mergeContainer(kernel, engine event.Container) *event.Container {
+	out := engine
+	out.ID, out.CgroupID = kernel.ID, kernel.CgroupID
+	if !kernel.Started.IsZero() {
+		out.Started = kernel.Started
+	}
+	return &out
+}
+
+func ignoreUnknown(err error) error {
+	if errors.Is(err, workload.ErrUnknown) {
+		return nil
+	}
+	return err
+}

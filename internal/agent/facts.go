@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/breakwater-sec/breakwater/internal/gate/dockerfacts"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/workload"
+)
+
+// startFacts are the parameters that a running container was started with:
+// from its engine's inspection, else from its runtime's bundle.
+func (e *engines) startFacts(ctx context.Context, subject policy.Subject, found workload.Found) (policy.StartFacts, error) {
+	if found.Inspection == nil {
+		return bundleFacts(subject, found), nil
+	}
+	facts, err := dockerfacts.Inspect(ctx, found.Inspection, e.hostOf(ctx), nil)
+	if err != nil {
+		return facts, fmt.Errorf("container %s: %w", short(found.Container.ID), err)
+	}
+	container := facts.Container
+	facts.Subject = subject
+	facts.Container.Capabilities = container.Capabilities
+	return facts, nil
+}
+
+// hostOf is what an engine gives every container unasked. An engine that does
+// not say leaves the zero value, under which nothing is taken for granted.
+func (e *engines) hostOf(ctx context.Context) dockerfacts.Host {
+	for _, d := range e.docker {
+		info, err := d.Info(ctx)
+		if err != nil {
+			continue
+		}
+		if host, err := dockerfacts.HostFromInfo(info); err == nil {
+			host.Paths = dockerfacts.HostPaths()
+			return host
+		}
+	}
+	return dockerfacts.Host{}
+}
+
+// bundleFacts reads what a runtime's bundle says. It has no notion of
+// "privileged"; a container with every capability is as good as that.
+func bundleFacts(subject policy.Subject, found workload.Found) policy.StartFacts {
+	c := found.Container
+	facts := policy.StartFacts{Subject: subject, Privileged: c.Privileged, AddCapabilities: slices.Clone(c.Capabilities)}
+	if c.HostPID {
+		facts.HostNamespaces = append(facts.HostNamespaces, "pid")
+	}
+	return facts
+}

@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// maxReport bounds a stored report when it is read back.
+const maxReport = 64 << 20
+
+// scanner makes a report of one image of one engine; scan implements it.
+type scanner interface {
+	Scan(ctx context.Context, socket, digest, name string) (*report.Report, error)
+}
+
+// images keeps one report per image content on disk, where the gate finds it
+// too, and hands new ones to the server. Safe for concurrent use.
+type images struct {
+	dir      string // the agent's data folder
+	scanner  scanner
+	policies *policies
+	host     string
+	publish  func(ctx context.Context, kind api.RecordKind, key string, at time.Time, body any) error
+
+	flights singleflight.Group // one scan per digest at a time
+	mu      sync.Mutex
+	cache   map[string]*report.Report // by digest
+}
+
+func newImages(dir string, s scanner, pol *policies, host string, publish func(context.Context, api.RecordKind, string, time.Time, any) error) *images {
+	return &images{dir: dir, scanner: s, policies: pol, host: host, publish: publish, cache: map[string]*report.Report{}}
+}
+
+// stored returns the report that is known, or nil.
+func (im *images) stored(digest string) (*report.Report, error) {
+	im.mu.Lock()
+	r := im.cache[digest]
+	im.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	path, err := im.path(digest)
+	if err != nil {
+		return nil, err
+	}
+	r, err = readReport(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	im.keep(digest, r)
+	return r, nil
+}
+
+func (im *images) keep(digest string, r *report.Report) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	const most = 256 // reports in memory; the disk has them all
+	for k := range im.cache {
+		if len(im.cache) < most {
+			break
+		}
+		delete(im.cache, k)
+	}
+	im.cache[digest] = r
+}
+
+// report returns the stored report, or scans now. Callers that ask for the
+// same content at once share one scan.
+func (im *images) report(ctx context.Context, socket, digest, name string) (*report.Report, error) {
+	if r, err := im.stored(digest); r != nil || err != nil {
+		return r, err
+	}
+	result := im.flights.DoChan(digest, func() (any, error) {
+		// The scan outlives an impatient caller: the next one finds its result.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
+		defer cancel()
+		r, err := im.scanner.Scan(ctx, socket, digest, name)
+		if err != nil {
+			return nil, err
+		}
+		return r, im.store(ctx, r)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("scan of image %s: %w", name, ctx.Err())
+	case done := <-result:
+		r, _ := done.Val.(*report.Report)
+		return r, done.Err
+	}
+}
+
+// store judges a report by the policy in force, writes it to disk and sends it
+// to the server.
+func (im *images) store(ctx context.Context, r *report.Report) error {
+	_, stage, _ := im.policies.state()
+	verdict := im.policies.Set().Image(time.Now(), imageFacts(policy.Subject{Image: r.Image, Stage: stage, Host: im.host}, r))
+	r.Verdict = &verdict
+	path, err := im.path(r.Image.Digest)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("report of image %s: %w", r.Image.Name(), err)
+	}
+	if err := writeDurably(path, raw, 0o640); err != nil {
+		return fmt.Errorf("report of image %s: %w", r.Image.Name(), err)
+	}
+	im.keep(r.Image.Digest, r)
+	key := fmt.Sprintf("report/%s/%s/%d", im.host, r.Image.Digest, r.Time.UnixNano())
+	return im.publish(ctx, api.RecordReport, key, r.Time, r)
+}
+
+// rejudge gives every stored report the findings of new intelligence, without
+// reading an image again.
+func (im *images) rejudge(ctx context.Context, match func(context.Context, *report.Report) error) error {
+	entries, err := os.ReadDir(filepath.Join(im.dir, api.DirReports))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) != ".json" || ctx.Err() != nil {
+			continue
+		}
+		r, err := readReport(filepath.Join(im.dir, api.DirReports, entry.Name()))
+		if err == nil {
+			err = match(ctx, r)
+		}
+		if err == nil {
+			r.Time = time.Now().UTC()
+			err = im.store(ctx, r)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+func (im *images) path(digest string) (string, error) {
+	sum, ok := strings.CutPrefix(digest, "sha256:")
+	if raw, err := hex.DecodeString(sum); !ok || err != nil || len(raw) != 32 {
+		return "", fmt.Errorf("image digest %q: not sha256: and 64 hex digits", digest)
+	}
+	return filepath.Join(im.dir, api.DirReports, strings.ToLower(sum)+".json"), nil
+}
+
+func readReport(path string) (*report.Report, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxReport {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxReport)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r report.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Schema != report.SchemaVersion {
+		return nil, fmt.Errorf("%s: report schema %d, this version reads %d: remove the file, it is made again", path, r.Schema, report.SchemaVersion)
+	}
+	return &r, nil
+}
+
+// imageFacts is what policy judges an image by; r may be nil.
+func imageFacts(subject policy.Subject, r *report.Report) policy.ImageFacts {
+	facts := policy.ImageFacts{Subject: subject}
+	if r == nil {
+		return facts
+	}
+	if len(facts.Image.References) == 0 {
+		facts.Image = r.Image
+	}
+	facts.Scanned, facts.Judged = true, r.Intelligence != nil
+	facts.Findings, facts.Packages, facts.Config, facts.Gaps = r.Findings, r.Packages, r.Config, r.Gaps
+	return facts
+}
+
+// joinVerdicts is the verdict of several questions about one container.
+func joinVerdicts(vs ...event.Verdict) event.Verdict {
+	out := event.Verdict{Allowed: true}
+	seen := map[string]bool{}
+	for _, v := range vs {
+		out.Allowed = out.Allowed && v.Allowed
+		out.Violations = append(out.Violations, v.Violations...)
+		out.Incomplete = append(out.Incomplete, v.Incomplete...)
+		out.Generation = max(out.Generation, v.Generation)
+		for _, p := range v.Policies {
+			if !seen[p] {
+				seen[p] = true
+				out.Policies = append(out.Policies, p)
+			}
+		}
+	}
+	return out
+}

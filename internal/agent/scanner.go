@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/scan"
+)
+
+// intelEvery is how often the agent looks for new intelligence on disk. A look
+// reads one symbolic link.
+const intelEvery = 30 * time.Second
+
+// imageScanner scans images with the intelligence bundle in use. Safe for
+// concurrent use.
+type imageScanner struct {
+	data string // where the bundle lies
+	tool string
+
+	mu      sync.Mutex
+	bundle  *intel.Bundle // nil when there is none
+	version string        // target of the link that bundle was opened by
+}
+
+// Scan implements scanner.
+func (s *imageScanner) Scan(ctx context.Context, socket, digest, name string) (*report.Report, error) {
+	if socket == "" {
+		return nil, fmt.Errorf("image %s: no engine of this host can hand it out", name)
+	}
+	opts := scan.Options{Target: "docker:" + digest, Engine: "unix://" + socket, Tool: s.tool}
+	if bundle := s.current(); bundle != nil {
+		opts.Matcher = bundle
+	}
+	return scan.Image(ctx, opts)
+}
+
+// match gives a report the findings of the bundle in use.
+func (s *imageScanner) match(ctx context.Context, r *report.Report) error {
+	bundle := s.current()
+	if bundle == nil {
+		return nil
+	}
+	findings, used, gaps, err := bundle.Match(ctx, r.Distro, r.Packages)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", r.Image.Name(), err)
+	}
+	r.Findings, r.Intelligence, r.Gaps = findings, used, gaps
+	return nil
+}
+
+func (s *imageScanner) current() *intel.Bundle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bundle
+}
+
+// refresh opens the bundle that lies on disk when it is another one than
+// before; changed says so. The one before is left to the scans that use it.
+func (s *imageScanner) refresh(ctx context.Context) (changed bool, err error) {
+	target, err := os.Readlink(filepath.Join(s.data, "intel", "current"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	same := target == s.version
+	s.mu.Unlock()
+	if same {
+		return false, nil
+	}
+	bundle, err := intel.Open(ctx, s.data)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bundle, s.version = bundle, target
+	return true, nil
+}
+
+// keepIntelligence takes up new bundles until ctx ends, and judges every known
+// image by them again.
+func (a *Agent) keepIntelligence(ctx context.Context) error {
+	tick := time.NewTicker(intelEvery)
+	defer tick.Stop()
+	for {
+		changed, err := a.scanner.refresh(ctx)
+		a.problem("intelligence", err)
+		if changed {
+			a.opts.Log.Info("new intelligence: judging known images again")
+			a.problem("reports", a.images.rejudge(ctx, a.scanner.match))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// beat is how often the agent tells the server how its host is. The console
+// calls an agent silent after three missed beats.
+const beat = 10 * time.Second
+
+// heartbeat reports the host's state until ctx ends.
+func (a *Agent) heartbeat(ctx context.Context) error {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		if a.opts.Uplink != nil {
+			within, cancel := context.WithTimeout(ctx, 5*time.Second)
+			err := a.opts.Uplink.Status(within, a.Status())
+			cancel()
+			if ctx.Err() == nil {
+				a.problem("server", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.beatNow:
+		case <-tick.C:
+		}
+		last = a.watchClock(ctx, last)
+	}
+}
+
+// heartbeatNow asks for a report at once, because something changed.
+func (a *Agent) heartbeatNow() {
+	select {
+	case a.beatNow <- struct{}{}:
+	default:
+	}
+}
+
+// watchClock notices a wall clock that went back: times in incidents and the
+// ends of exceptions depend on it. The monotonic clock tells.
+func (a *Agent) watchClock(ctx context.Context, last time.Time) time.Time {
+	now := time.Now()
+	elapsed := now.Sub(last)                // monotonic
+	wall := now.Round(0).Sub(last.Round(0)) // as the clock on the wall says
+	if back := elapsed - wall; back > 2*time.Second {
+		a.emit(ctx, event.Event{
+			Key: "clock/" + a.opts.Host + "/" + now.UTC().Format(time.RFC3339Nano), Kind: event.KindAgent, Time: now.UTC(), Host: a.opts.Host,
+			Notice: &event.Notice{Code: "clock_back", Message: "The host's clock went back by " + back.Round(time.Second).String() + "; times of events before and after overlap."},
+		})
+	}
+	return now
+}
+
+// Status is the host as the agent sees it now.
+func (a *Agent) Status() event.HostStatus {
+	generation, _, expires := a.policies.state()
+	st := event.HostStatus{
+		Agent: a.opts.ID, Host: a.opts.Host, Version: a.opts.Version,
+		Time: time.Now().UTC(), Started: a.started, Generation: generation,
+		Doctor: a.opts.Doctor, Containers: a.containers.status(),
+	}
+	var err error
+	st.Accounts, err = a.opts.Kernel.Accounts()
+	a.problem("accounts", err)
+	a.mu.Lock()
+	for _, topic := range slices.Sorted(maps.Keys(a.problems)) {
+		st.Problems = append(st.Problems, a.problems[topic])
+	}
+	a.mu.Unlock()
+	if !expires.IsZero() && time.Now().After(expires) {
+		st.Problems = append(st.Problems, "The policy bundle's time of acceptance is over ("+expires.Format(time.RFC3339)+"); it stays in force until the server sends a newer one.")
+	}
+	if a.opts.Observe {
+		st.Problems = append(st.Problems, "This agent was started to observe only: nothing that policy asks for is stopped.")
+	}
+	return st
+}
