@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -46,6 +47,7 @@ type Supervisor struct {
 	Worker func() *exec.Cmd
 
 	client *http.Client
+	shared *os.File // the socket, for workers
 	asked  atomic.Uint64
 
 	mu      sync.Mutex
@@ -113,10 +115,32 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}}
 	s.up = make(chan struct{})
 	s.Listener.SetUnlinkOnClose(false) // the worker may go on with it
+	var err error
+	if s.shared, err = share(s.Listener); err != nil {
+		return fmt.Errorf("the plugin's socket: %w", err)
+	}
+	defer s.shared.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepWorker(ctx) })
 	group.Go(func() error { return serve(ctx, s.Listener, s.handler()) })
 	return group.Wait()
+}
+
+// share duplicates a listener for other processes. Handing a file to a process
+// makes the os package switch its open description, which the listener shares,
+// to blocking, and a blocked accept could never be ended: hence a file that was
+// made while the description was blocking already, which os leaves alone.
+func share(l *net.UnixListener) (*os.File, error) {
+	f, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "plugin socket"), unix.SetNonblock(fd, true)
 }
 
 func (s *Supervisor) handler() http.Handler {
@@ -357,18 +381,13 @@ func (s *Supervisor) keepWorker(ctx context.Context) error {
 
 // runWorker starts a worker, watches it, and returns when it is dead.
 func (s *Supervisor) runWorker(ctx context.Context) error {
-	listener, err := s.Listener.File()
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
 	lifeline, ours, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer ours.Close()
 	cmd := s.Worker()
-	cmd.ExtraFiles = []*os.File{listener, lifeline} // descriptors FDListener and FDLifeline
+	cmd.ExtraFiles = []*os.File{s.shared, lifeline} // descriptors FDListener and FDLifeline
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Start()
 	lifeline.Close()

@@ -180,7 +180,7 @@ const wardenScript = `
 trap '' INT TERM HUP
 cat >/dev/null
 export DOCKER_HOST="unix://$1/docker.sock" DOCKER_CONFIG="$1/client"
-[ -s "$1/dockerd.pid" ] && timeout 20 sh -c 'ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids' >/dev/null 2>&1
+[ -s "$1/dockerd.pid" ] && timeout 10 sh -c 'ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids' >/dev/null 2>&1
 ours() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$2"; }
 for name in dockerd containerd; do
 	pid=$(cat "$1/$name.pid" 2>/dev/null) || continue

@@ -3,7 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -141,20 +140,12 @@ func program(pid int) string {
 	return strings.TrimSpace(string(name))
 }
 
-// plugins asks the engine which authorization plugins it uses; the call carries
-// a probe by which the gate knows it again.
-func (d *daemon) plugins(ctx context.Context, probe string) ([]string, error) {
-	raw, err := ask(ctx, d.socket, http.MethodGet, "/info?breakwater-probe="+url.QueryEscape(probe))
-	if err != nil {
-		return nil, err
-	}
-	var info struct {
-		Plugins struct{ Authorization []string }
-	}
-	if err := json.Unmarshal(raw, &info); err != nil {
-		return nil, fmt.Errorf("engine's /info: %w", err)
-	}
-	return info.Plugins.Authorization, nil
+// call makes a harmless call to the engine that carries a probe, by which the
+// gate knows it again. The engine's own list of its plugins is of no use: some
+// versions (20.10) show there what they were started with.
+func (d *daemon) call(ctx context.Context, probe string) error {
+	_, err := ask(ctx, d.socket, http.MethodGet, "/version?breakwater-probe="+url.QueryEscape(probe))
+	return err
 }
 
 // ask sends one request over a unix socket.
@@ -183,19 +174,33 @@ func ask(ctx context.Context, socket, method, target string) ([]byte, error) {
 	return body, err
 }
 
-// until polls until the engine uses the plugin (or, with use false, no longer).
-func (d *daemon) until(ctx context.Context, plugin string, use bool, probe string) error {
+// asks says whether the engine asks the gate of a target now: whether a call to
+// the engine came past the gate. A call that fails says nothing.
+func (d *daemon) asks(ctx context.Context, t Target) (bool, error) {
+	probe := rand.Text()
+	if err := d.call(ctx, probe); err != nil {
+		return false, err
+	}
+	got, err := probed(ctx, t)
+	if err != nil {
+		return false, nil // the gate is dead and the call went through: it was not asked
+	}
+	return got == probe, nil
+}
+
+// until polls until the engine asks the gate (or, with use false, no longer).
+func (d *daemon) until(ctx context.Context, t Target, use bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for {
-		used, err := d.plugins(ctx, probe)
-		if err == nil && slices.Contains(used, plugin) == use {
+		asked, err := d.asks(ctx, t)
+		if err == nil && asked == use {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			if err == nil {
-				err = fmt.Errorf("the engine's authorization plugins are %v; its log says why it did not take the change", used)
+				err = errors.New("its log says why it did not take the change")
 			}
 			return err
 		case <-time.After(100 * time.Millisecond):

@@ -10,7 +10,6 @@ package install
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -270,22 +269,16 @@ func (c *Change) take(ctx context.Context) error {
 	if err := c.daemon.reload(); err != nil {
 		return err
 	}
-	probe := rand.Text()
-	if err := c.daemon.until(ctx, c.record.Plugin, c.adds, probe); err != nil {
-		return err
+	return c.daemon.until(ctx, c.gate(), c.adds)
+}
+
+// gate is the target whose plugin the record names.
+func (c *Change) gate() Target {
+	t := c.target
+	if t.plugin() != c.record.Plugin { // uninstalled with other flags than installed
+		t.PluginSocket = filepath.Join(filepath.Dir(t.PluginSocket), c.record.Plugin+".sock")
 	}
-	if !c.adds {
-		return nil
-	}
-	// The engine lists the plugin; does it ask it?
-	if _, err := c.daemon.plugins(ctx, probe); err != nil {
-		return err
-	}
-	got, err := probed(ctx, c.target)
-	if err == nil && got != probe {
-		err = fmt.Errorf("the engine lists the plugin %q and does not ask the gate at %s", c.record.Plugin, c.target.PluginSocket)
-	}
-	return err
+	return t
 }
 
 func (c *Change) rollBack(ctx context.Context, cause error) error {
@@ -299,7 +292,7 @@ func (c *Change) rollBack(ctx context.Context, cause error) error {
 		err = c.daemon.reload()
 	}
 	if err == nil {
-		err = c.daemon.until(ctx, c.record.Plugin, false, rand.Text())
+		err = c.daemon.until(ctx, c.gate(), false)
 	}
 	if err != nil {
 		return fmt.Errorf("the engine did not take the gate: %w; and putting %s back failed: %w (its original is in %s)", cause, c.File, err, c.target.record())
@@ -379,9 +372,6 @@ func Installed(ctx context.Context, t Target) (inFile, inUse bool, file string, 
 	}
 	without, err := Remove(data, t.plugin())
 	inFile = err == nil && !bytes.Equal(without, data)
-	used, err := d.plugins(ctx, "status")
-	for _, p := range used {
-		inUse = inUse || p == t.plugin()
-	}
+	inUse, err = d.asks(ctx, t)
 	return inFile, inUse, d.config, err
 }
