@@ -86,6 +86,9 @@ func run(ctx context.Context, c Child) ([]string, error) {
 		cmd.ExtraFiles = c.Files
 		cmd.SysProcAttr = r.attr
 		if err := cmd.Start(); err != nil {
+			if ctx.Err() != nil {
+				return nil, stopped(ctx)
+			}
 			if refused == nil {
 				refused = err
 			}
@@ -147,10 +150,12 @@ func rungs(uid, gid int) []rung {
 	}
 }
 
+func stopped(ctx context.Context) error { return fmt.Errorf("stopped: %w", context.Cause(ctx)) }
+
 // explain turns the end of a child into one sentence without a stack trace.
 func explain(ctx context.Context, err error, stderr string) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("stopped: %w", context.Cause(ctx))
+		return stopped(ctx)
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -93,10 +93,10 @@ func index(r io.ReaderAt, size int64) (*archive, error) {
 // outerError tells a file that is no archive at all from one that is cut off.
 func outerError(err error, members int) error {
 	switch {
+	case members == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return errors.New("is not a tar archive")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errTruncated
-	case errors.Is(err, tar.ErrHeader) && members == 0:
-		return errors.New("is not a tar archive")
 	}
 	return err
 }
