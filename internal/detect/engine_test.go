@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,6 +254,44 @@ func TestSentencesHoldNoAttackersFormatting(t *testing.T) {
 	inc := one(t, detect.NewEngine(load(t)).Event(ev, policy.Run{}, nil))
 	if strings.ContainsAny(inc.Sentence, "\n\r\x1b\u202e") || len(inc.Sentence) > 600 {
 		t.Errorf("sentence: %q", inc.Sentence)
+	}
+}
+
+func TestWhatTheHostCannotDoIsSaid(t *testing.T) {
+	ev := reverseShell("k")
+	ev.Exec = &event.Exec{Path: "/tmp/x", Upper: true}
+	ev.Decision = &event.Decision{Control: event.ControlDrift, Effect: event.EffectBlock, Outcome: event.Killed, Mechanism: "exec-kill", Why: "It was not in the image."}
+	inc := one(t, detect.NewEngine(load(t)).Event(ev, policy.Run{}, nil))
+	if want := "It was not in the image. Policy wants it blocked; this host can only kill."; inc.Decision.Why != want {
+		t.Errorf("why: %s", inc.Decision.Why)
+	}
+}
+
+func TestTheMetadataServiceHasAnIncidentOfItsOwn(t *testing.T) {
+	ev := miner("k")
+	ev.Kind = event.KindConnect
+	ev.Network = &event.Network{Family: "inet", Address: "169.254.169.254", Port: 80}
+	ev.Decision = &event.Decision{Control: event.ControlNetwork, Effect: event.EffectBlock, Outcome: event.Prevented, Mechanism: "cgroup"}
+	inc := one(t, detect.NewEngine(load(t)).Event(ev, policy.Run{}, nil))
+	if inc.Severity != event.SeverityHigh || !strings.Contains(inc.Sentence, "credentials; Breakwater refused the connection.") {
+		t.Errorf("%s: %s", inc.Title, inc.Sentence)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	engine := detect.NewEngine(load(t))
+	var told atomic.Int64
+	var group sync.WaitGroup
+	for worker := range 4 {
+		group.Go(func() {
+			for i := range 200 {
+				told.Add(int64(len(engine.Event(miner(fmt.Sprint(worker, i)), policy.Run{}, nil))))
+			}
+		})
+	}
+	group.Wait()
+	if n := told.Load(); n != 1 {
+		t.Errorf("%d incidents of equal events, want 1", n)
 	}
 }
 

@@ -2,8 +2,10 @@ package detect
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
 // kindOfIncident is what an incident about a control of policy is called.
@@ -31,6 +33,9 @@ func (e *Engine) policyIncident(ev event.Event, d event.Decision, tree []event.P
 	if d.Why == "" {
 		d.Why = sentence + "."
 	}
+	if d.Effect == event.EffectBlock && d.Outcome == event.Killed {
+		d.Why += " Policy wants it blocked; this host can only kill."
+	}
 	inc := newIncident(ev, what, d)
 	inc.Title, inc.Severity, inc.Attack = kind.title, kind.severity, kind.attack
 	inc.Sentence = sentence + done(d) + more(times) + "."
@@ -50,15 +55,23 @@ func describe(ev event.Event, d event.Decision, tree []event.Process) (kindOfInc
 		return kindOfIncident{"Program outside policy", event.SeverityMedium, nil},
 			fmt.Sprintf("%s, which policy does not allow, was run in %s%s", words["exec"], words["container"], by(tree))
 	case event.ControlNetwork:
+		if ev.Network == nil {
+			break
+		}
 		return networkIncident(ev, words)
 	}
 	return kindOfIncident{}, ""
 }
 
+// networkIncident needs an event that names its peer.
 func networkIncident(ev event.Event, words map[string]string) (kindOfIncident, string) {
 	if ev.Kind == event.KindSocket {
 		return kindOfIncident{"Raw socket outside policy", event.SeverityMedium, []string{"T1095"}},
 			fmt.Sprintf("%s in %s asked for a raw socket, which would pass the network policy by", words["program"], words["container"])
+	}
+	if addr, err := netip.ParseAddr(ev.Network.Address); err == nil && policy.IsMetadataService(addr) {
+		return kindOfIncident{"Cloud credentials asked for", event.SeverityHigh, []string{"T1552.005"}},
+			fmt.Sprintf("%s in %s tried to reach %s, where the cloud hands out this machine's credentials", words["program"], words["container"], words["peer"])
 	}
 	return kindOfIncident{"Connection outside policy", event.SeverityMedium, nil},
 		fmt.Sprintf("%s in %s tried to reach %s, which policy does not allow", words["program"], words["container"], words["peer"])

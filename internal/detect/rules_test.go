@@ -1,7 +1,9 @@
 package detect_test
 
 import (
+	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -165,4 +167,30 @@ func FuzzLoad(f *testing.F) {
 		engine.Event(reverseShell("k"), policy.Run{}, nil)
 		engine.Event(miner("k"), policy.Run{}, nil)
 	})
+}
+
+// The example of docs/detections.md is a detection that passes its own check.
+func TestTheManualsExampleIsRight(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/detections.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```yaml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("the example is gone")
+	}
+	rules, err := loadText(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rules.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, r := range load(t).All() {
+		row := fmt.Sprintf("| `%s` |", r.ID)
+		if !strings.Contains(string(manual), row) {
+			t.Errorf("the table has no row %s", row)
+		}
+	}
 }

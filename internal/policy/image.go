@@ -134,13 +134,13 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 		return
 	}
 	vars := facts.variables()
-	vars["images"] = facts.names(facts.Config)
+	names := facts.names(facts.Config)
 	vars["findings"], vars["packages"] = kept, facts.Packages
 	for _, r := range s.rules {
 		if r.deny.Reads("findings") && !facts.Judged {
 			j.incomplete("Rule %s reads findings, and there is no intelligence to find vulnerabilities with", r.id)
 		}
-		j.apply(p, r, vars)
+		j.apply(p, r, names, vars)
 	}
 }
 

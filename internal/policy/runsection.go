@@ -158,6 +158,17 @@ func metadataAddresses() []string {
 	return []string{"169.254.169.254/32", "fd00:ec2::254/128", "169.254.170.2/32", "fd20:ce::254/128", "100.100.100.200/32"}
 }
 
+// IsMetadataService says whether the address is one under which a cloud hands
+// out a machine's credentials.
+func IsMetadataService(addr netip.Addr) bool {
+	for _, text := range metadataAddresses() {
+		if netip.MustParsePrefix(text).Contains(addr.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
 func parseMetadata(v document.Value) Network {
 	if v.Word("deny", "allow") != "deny" {
 		return Network{}

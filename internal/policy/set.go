@@ -131,8 +131,8 @@ func (j *judgement) incomplete(format string, args ...any) {
 
 // apply judges one rule of the user's own. A condition that cannot be
 // evaluated is a violation: a deny must not be lifted by an error.
-func (j *judgement) apply(p *Policy, r rule, vars map[string]any) {
-	for _, view := range vars["images"].([]*imageView) {
+func (j *judgement) apply(p *Policy, r rule, names []*imageView, vars map[string]any) {
+	for _, view := range names {
 		vars["image"] = view
 		denied, err := r.deny.Eval(vars)
 		if err != nil {

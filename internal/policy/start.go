@@ -66,10 +66,10 @@ func (s *startSection) judge(j *judgement, p *Policy, facts StartFacts) {
 		return
 	}
 	vars := facts.variables()
-	vars["images"] = facts.names(ImageConfig{})
+	names := facts.names(ImageConfig{})
 	vars["request"] = facts.view()
 	for _, r := range s.rules {
-		j.apply(p, r, vars)
+		j.apply(p, r, names, vars)
 	}
 }
 
