@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/internal/intel/feed"
+	"github.com/breakwater-sec/breakwater/internal/intel/inteltest"
 )
 
 var update = flag.Bool("update", false, "make the mirror's archives again")
@@ -30,6 +31,13 @@ func TestMirrorIsWhole(t *testing.T) {
 				t.Errorf("%s is not what its records make: run with -update", path)
 			}
 		}
+	}
+}
+
+// TestHelperForOtherRooms: what inteltest gives can be opened.
+func TestHelperForOtherRooms(t *testing.T) {
+	if findings, _ := match(t, open(t, inteltest.Data(t)), npm("minimist", "1.2.5")); ids(findings) != "CVE-2021-44906" {
+		t.Errorf("findings = %q", ids(findings))
 	}
 }
 
