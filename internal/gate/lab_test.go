@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -287,9 +288,6 @@ func (l *lab) run(more ...string) []string {
 // send speaks to the engine without the docker client.
 func (l *lab) send(t *testing.T, method, target, contentType string, body io.Reader) (int, string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", l.engine.Socket)
-	}}}
 	q, err := http.NewRequestWithContext(t.Context(), method, "http://docker", body)
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +296,13 @@ func (l *lab) send(t *testing.T, method, target, contentType string, body io.Rea
 	if contentType != "" {
 		q.Header.Set("Content-Type", contentType)
 	}
-	r, err := client.Do(q)
+	conn, err := net.Dial("unix", l.engine.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go q.Write(conn) // the engine may answer before it has read everything
+	r, err := http.ReadResponse(bufio.NewReader(conn), q)
 	if err != nil {
 		t.Fatal(err)
 	}
