@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,17 +53,15 @@ func goBuild(ctx context.Context, root string, args ...string) error {
 	return nil
 }
 
-// Boot runs a guest until it switches itself off and returns its results. The
-// console goes to log as it comes. A guest that is not done in time is an
-// error, with the results that it had until then.
-func (l *Lab) Boot(ctx context.Context, g Guest, initrd string, timeout time.Duration, log io.Writer) ([]Result, error) {
+// Boot runs a guest until it switches itself off and returns its results. A
+// guest that is not done in time is an error, with the results that it had
+// until then.
+func (l *Lab) Boot(ctx context.Context, g Guest, initrd string, timeout time.Duration) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var console bytes.Buffer
 	cmd := l.qemu(ctx, g, initrd)
-	cmd.Stdout = io.MultiWriter(&console, log)
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	var console, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &complaints
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("guest %s was not done in %s: %w", g, timeout, ctx.Err())

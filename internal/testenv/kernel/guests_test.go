@@ -1,10 +1,9 @@
 package kernel_test
 
 import (
-	"context"
-	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,55 +11,37 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/testenv/kernel"
 )
 
-// suites is the explicit list of what runs in guest kernels.
-func suites() []kernel.Suite {
-	return []kernel.Suite{
-		{Package: "./internal/testenv/kernel", Run: "^TestKernel"},
-		{Package: "./internal/probe", Run: "^TestKernel"},
-	}
-}
-
-// TestGuests is `make kernel-test`: every suite in every guest.
-func TestGuests(t *testing.T) {
-	if os.Getenv("BREAKWATER_TEST_REQUIRE") != "1" {
-		testenv.Missing(t, "guest kernels take minutes and fetch packages; `make kernel-test` runs them")
-	}
-	ctx := context.Background()
+// TestGuest boots one guest, with this package's own tests and one package
+// that has none of that name. `make kernel-test` boots them all.
+func TestGuest(t *testing.T) {
 	lab, err := kernel.NewLab(os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := lab.Fetch(ctx, "6.1", "6.12"); err != nil {
-		t.Fatal(err)
-	}
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	initrd, err := lab.Compile(ctx, root, t.TempDir(), suites())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range kernel.Guests() {
-		t.Run(g.String(), func(t *testing.T) { runGuest(t, lab, g, initrd, suites()) })
-	}
-}
-
-func runGuest(t *testing.T, lab *kernel.Lab, g kernel.Guest, initrd string, want []kernel.Suite) {
-	results, err := lab.Boot(t.Context(), g, initrd, 5*time.Minute, io.Discard)
-	if err != nil {
-		t.Error(err)
-	}
-	for i, s := range want {
-		if i >= len(results) || results[i].Package != s.Package {
-			t.Errorf("%s did not begin", s.Package)
-			continue
+	if os.Getenv("BREAKWATER_TEST_REQUIRE") != "1" {
+		if _, err := os.Stat(filepath.Join(lab.Dir, "vmlinux-6.12")); err != nil {
+			testenv.Missing(t, "needs QEMU and a guest kernel, which `make kernel-test` fetches: %v", err)
 		}
-		r := results[i]
-		if err := r.Err(); err != nil {
-			t.Errorf("%v\n%s", err, r.Output)
-			continue
-		}
-		t.Logf("%s\n%s: %d passed, %d skipped", r.Output, r.Package, len(r.Passed), len(r.Skipped))
+	}
+	own := kernel.Suite{Package: "./internal/testenv/kernel", Run: "^TestKernel"}
+	none := kernel.Suite{Package: "./internal/testenv/kernel", Run: "^TestThatIsNot$"}
+	plan := kernel.Plan{
+		Guests:  []kernel.Guest{{Series: "6.12", Cgroup: kernel.CgroupHybrid, LSM: true}},
+		Suites:  []kernel.Suite{own, none},
+		Timeout: 3 * time.Minute,
+	}
+	var outcomes []kernel.Outcome
+	err = lab.Run(t.Context(), filepath.Join("..", "..", ".."), plan, func(o kernel.Outcome) { outcomes = append(outcomes, o) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(outcomes) != 1 || len(outcomes[0].Results) != 2 {
+		t.Fatalf("%+v", outcomes)
+	}
+	if r := outcomes[0].Results[0]; r.Err() != nil || len(r.Passed) == 0 {
+		t.Errorf("%v: %s", r.Err(), r.Output)
+	}
+	if err := outcomes[0].Err; err == nil || !strings.Contains(err.Error(), "no tests ran") {
+		t.Errorf("a suite without tests: %v", err)
 	}
 }

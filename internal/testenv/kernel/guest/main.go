@@ -164,7 +164,7 @@ func runAll(env []string) error {
 	}
 	for _, t := range tests {
 		fmt.Printf("##guest## begin %s\n", t.Name)
-		cmd := exec.Command(t.Path, "-test.v", "-test.run="+t.Run, "-test.timeout=150s")
+		cmd := exec.Command(t.Path, "-test.v", "-test.run="+t.Run, "-test.timeout=12m")
 		cmd.Dir, cmd.Env = filepath.Dir(t.Path), env
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		err := cmd.Run()
