@@ -2,6 +2,7 @@ package policy
 
 import (
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -52,17 +53,20 @@ func badHostPattern(text string) string {
 	return ""
 }
 
+// processRoot is the way round through the root of a process or thread.
+var processRoot = regexp.MustCompile(`^/proc/[^/]+(/task/[^/]+)?/root(/|$)`)
+
 // hostPath gives a path one spelling: cleaned, the links that every
 // distribution has followed, and the way round through a process's root taken
 // out. Other links must be resolved by who gathers the facts.
 func hostPath(p string) string {
 	p = path.Clean("/" + p)
-	for strings.HasPrefix(p, "/proc/") {
-		parts := strings.SplitN(p, "/", 5) // "", proc, PID, root, rest
-		if len(parts) < 4 || parts[3] != "root" {
+	for {
+		m := processRoot.FindString(p)
+		if m == "" {
 			break
 		}
-		p = "/" + strings.Join(parts[4:], "/")
+		p = path.Clean("/" + p[len(m):])
 	}
 	for _, link := range [][2]string{{"/var/run", "/run"}, {"/var/lock", "/run/lock"}} {
 		if p == link[0] || strings.HasPrefix(p, link[0]+"/") {
