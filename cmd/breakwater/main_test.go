@@ -17,6 +17,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line as people do: testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
+	images := writeImages(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -25,6 +26,7 @@ func TestScripts(t *testing.T) {
 			mirror, err := filepath.Abs("../../internal/intel/testdata/mirror")
 			env.Setenv("BREAKWATER_DATA", filepath.Join(env.WorkDir, "data"))
 			env.Setenv("MIRROR", "file://"+mirror)
+			env.Setenv("IMAGES", images)
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},

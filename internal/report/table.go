@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -21,7 +22,7 @@ func Table(w io.Writer, r *Report, colour bool) error {
 	} else {
 		t.findings(r.Findings)
 	}
-	t.verdict(r.Verdict)
+	t.verdict(r.Verdict, r.Gaps)
 	t.sentences("not judged", r.Gaps)
 	t.sentences("notes", r.Notes)
 	t.line("")
@@ -171,7 +172,8 @@ func severityColour(s event.Severity) string {
 	return dim
 }
 
-func (t *table) verdict(v *event.Verdict) {
+// verdict: what is incomplete because of a gap stands among the gaps already.
+func (t *table) verdict(v *event.Verdict, gaps []string) {
 	if v == nil || len(v.Policies) == 0 {
 		return
 	}
@@ -195,7 +197,9 @@ func (t *table) verdict(v *event.Verdict) {
 		}
 	}
 	for _, s := range v.Incomplete {
-		t.line("  ? %s", Printable(s))
+		if !slices.Contains(gaps, s) {
+			t.line("  ? %s", Printable(s))
+		}
 	}
 }
 
