@@ -23,6 +23,7 @@ const module = "github.com/breakwater-sec/breakwater"
 // floors; its own subfolders belong to it.
 var layers = map[string]int{
 	"internal/event": 0, "api": 0, "content": 0, "bpf": 0,
+	"internal/document": 0, "internal/condition": 0,
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
 	"internal/intel": 1, "internal/report": 1, "internal/spool": 1, "internal/confine": 1,
@@ -38,10 +39,11 @@ var layers = map[string]int{
 
 // sideways lists the imports between rooms of one floor, each with its reason.
 var sideways = map[string]map[string]string{
-	"internal/auth":   {"internal/store": "accounts and sessions are rows that the store keeps"},
-	"internal/web":    {"internal/store": "pages show its rows through its filters", "internal/auth": "every page asks who is reading"},
-	"api":             {"internal/event": "the messages carry the vocabulary"},
-	"internal/report": {"internal/policy": "a report carries the image configuration that policy judges"},
+	"internal/auth":      {"internal/store": "accounts and sessions are rows that the store keeps"},
+	"internal/web":       {"internal/store": "pages show its rows through its filters", "internal/auth": "every page asks who is reading"},
+	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},
+	"api":                {"internal/event": "the messages carry the vocabulary"},
+	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},
 	"internal/intel": {
 		"internal/vuln":   "the bundle holds advisories in vuln's model",
 		"internal/report": "matching tells of its gaps and freshness in the report's own types",
