@@ -190,7 +190,7 @@ func (d *daemon) asks(ctx context.Context, t Target) (bool, error) {
 
 // until polls until the engine asks the gate (or, with use false, no longer).
 func (d *daemon) until(ctx context.Context, t Target, use bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
 		asked, err := d.asks(ctx, t)
