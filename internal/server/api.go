@@ -269,11 +269,7 @@ func (s *Server) apiApply(ctx context.Context, in *struct {
 func (s *Server) apiDelete(ctx context.Context, in *struct {
 	Name string `path:"name"`
 }) (*answer[store.Policy], error) {
-	p, err := s.store.DeletePolicy(ctx, in.Name, actorOf(ctx))
-	if err == nil {
-		s.policiesChanged(ctx)
-	}
-	return single(p, err)
+	return single(s.Delete(ctx, in.Name, actorOf(ctx)))
 }
 
 func (s *Server) apiHosts(ctx context.Context, _ *struct{}) (*answer[rows[store.Agent]], error) {

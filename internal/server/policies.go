@@ -69,6 +69,15 @@ func (s *Server) Put(ctx context.Context, source string, base int, by store.Acto
 	return p, err
 }
 
+// Delete implements web.Policies: it takes a policy out of force.
+func (s *Server) Delete(ctx context.Context, name string, by store.Actor) (store.Policy, error) {
+	p, err := s.store.DeletePolicy(ctx, name, by)
+	if err == nil {
+		s.policiesChanged(ctx)
+	}
+	return p, err
+}
+
 // Apply puts every policy of a YAML file in force, all checked before the first
 // is stored. Each is stored as a document of its own. The error of a wrong file
 // is a document.Errors.
@@ -179,18 +188,15 @@ func (s *Server) sign(b api.PolicyBundle) (api.Signed, error) {
 // PolicyKey verifies policy bundles.
 func (s *Server) PolicyKey() ed25519.PublicKey { return s.signing.Public().(ed25519.PublicKey) }
 
-// policiesChanged tells agents and judges every image again.
+// policiesChanged tells agents, and has every image judged again.
 func (s *Server) policiesChanged(ctx context.Context) {
 	if s.bus == nil { // first start: nobody listens yet
 		return
 	}
 	s.notifyPolicy(ctx)
-	digests, err := s.store.Digests(ctx)
-	if err != nil {
-		s.o.Log.Error("images not judged again", "error", err)
-	}
-	for _, d := range digests {
-		s.judge(ctx, d)
+	select {
+	case s.rejudge <- struct{}{}:
+	default: // it will be done already
 	}
 }
 
@@ -210,24 +216,46 @@ func (s *Server) notifyPolicy(ctx context.Context) {
 	}
 }
 
-// judge gives an image the verdict of the policies in force, for a container
-// without stage, host or labels.
-func (s *Server) judge(ctx context.Context, digest string) {
-	if err := s.judgeImage(ctx, digest); err != nil {
-		s.o.Log.Error("image not judged", "image", digest, "error", err)
+// judgeOnChange judges every image at the start, for policies may have changed
+// just before the last end, and after each change.
+func (s *Server) judgeOnChange(ctx context.Context) error {
+	for {
+		digests, err := s.store.Digests(ctx)
+		if err != nil {
+			s.o.Log.Error("images not judged again", "error", err)
+		}
+		s.judge(ctx, digests)
+		select {
+		case <-s.rejudge:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
-func (s *Server) judgeImage(ctx context.Context, digest string) error {
+// judge gives images the verdict of the policies in force, each as a container
+// without stage, host or labels would get it.
+func (s *Server) judge(ctx context.Context, digests []string) {
+	if len(digests) == 0 {
+		return
+	}
 	set, err := s.policySet(ctx)
 	if err != nil {
-		return err
+		s.o.Log.Error("images not judged", "error", err)
+		return
 	}
-	_, rep, err := s.store.Image(ctx, digest)
-	if err != nil {
-		return err
+	for _, digest := range digests {
+		if ctx.Err() != nil {
+			return
+		}
+		_, rep, err := s.store.Image(ctx, digest)
+		if err == nil {
+			err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), factsOf(rep)))
+		}
+		if err != nil {
+			s.o.Log.Error("image not judged", "image", digest, "error", err)
+		}
 	}
-	return s.store.Judge(ctx, digest, set.Image(s.o.Now(), factsOf(rep)))
 }
 
 func factsOf(rep report.Report) policy.ImageFacts {

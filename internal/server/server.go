@@ -59,6 +59,7 @@ const (
 	defaultListen    = "127.0.0.1:8443"
 	defaultEventAge  = 14 * 24 * time.Hour
 	defaultEventRows = 10_000_000
+	keepRejects      = 10_000
 	upkeepEvery      = 10 * time.Minute
 	shutdownWithin   = 5 * time.Second
 )
@@ -74,6 +75,7 @@ type Server struct {
 	lock     *os.File
 	listener net.Listener
 	live     *live
+	rejudge  chan struct{}
 	metrics  *metrics
 	password string
 }
@@ -81,7 +83,7 @@ type Server struct {
 // Open prepares everything: when it returns, the addresses are bound and known,
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o.filled()}
+	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -230,6 +232,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.serve(ctx, handler) })
 	group.Go(func() error { return s.bus.Receive(ctx, s.Ingest) })
 	group.Go(func() error { return s.upkeep(ctx) })
+	group.Go(func() error { return s.judgeOnChange(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -270,7 +273,8 @@ func (s *Server) upkeep(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		n, err := s.store.PruneEvents(ctx, s.o.Now().Add(-s.o.EventAge), s.o.EventRows)
-		err = errors.Join(err, s.auth.Prune(ctx))
+		_, rejectErr := s.store.PruneRejects(ctx, keepRejects)
+		err = errors.Join(err, rejectErr, s.auth.Prune(ctx))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -303,9 +307,7 @@ func (s *Server) Ingest(ctx context.Context, b api.Batch) error {
 	if len(got.Incidents) > 0 {
 		s.live.wake()
 	}
-	for _, digest := range got.Images {
-		s.judge(ctx, digest)
-	}
+	s.judge(ctx, got.Images)
 	return nil
 }
 

@@ -57,7 +57,9 @@ const pruneStep = 5000
 // PruneEvents deletes the events that arrived before the time, and the oldest
 // beyond keep rows (0 = no bound), and returns how many went. Age is counted
 // from arrival, by this server's clock. An event that is delivered again after
-// it was pruned is stored again. Incidents are never pruned.
+// it was pruned is stored again. Incidents are never pruned. Only the oldest
+// arrivals are looked at, so that pruning costs the same at any size: after the
+// clock went back, some events stay until those before them have gone.
 func (s *Store) PruneEvents(ctx context.Context, before time.Time, keep int64) (int64, error) {
 	var last int64
 	if err := s.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM events").Scan(&last); err != nil {
@@ -70,11 +72,17 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time, keep int64) (
 	var total int64
 	for {
 		n, err := s.exec(ctx, "prune events", `
-			DELETE FROM events WHERE id IN (SELECT id FROM events WHERE received < $1 OR id <= $2 ORDER BY id LIMIT $3)`,
+			DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT $3) AND (received < $1 OR id <= $2)`,
 			nanos(before), bound, pruneStep)
 		total += n
 		if err != nil || n < pruneStep {
 			return total, err
 		}
 	}
+}
+
+// PruneRejects keeps the newest records that could not be read, so that no
+// agent can fill the disk with them.
+func (s *Store) PruneRejects(ctx context.Context, keep int) (int64, error) {
+	return s.exec(ctx, "prune rejects", "DELETE FROM rejects WHERE id <= (SELECT COALESCE(MAX(id), 0) FROM rejects) - $1", keep)
 }

@@ -206,8 +206,8 @@ func (in *ingest) reject(ctx context.Context, r api.Record, reason string) error
 	return err
 }
 
-// Rejects counts the records of an agent that could not be read, and says why
-// the last one could not.
+// Rejects counts the records of an agent that could not be read and are kept
+// (see PruneRejects), and says why the last one could not.
 func (s *Store) Rejects(ctx context.Context, agent string) (n int, reason string, err error) {
 	row := s.read.QueryRowContext(ctx, `
 		SELECT COUNT(*), COALESCE((SELECT reason FROM rejects WHERE agent = $1 ORDER BY id DESC LIMIT 1), '')

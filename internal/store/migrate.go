@@ -51,7 +51,7 @@ CREATE TABLE incidents (
 	body      BLOB NOT NULL,
 	UNIQUE (agent, key)
 );
-CREATE INDEX incidents_received ON incidents (received);
+CREATE INDEX incidents_received ON incidents (received, severity, outcome);
 CREATE INDEX incidents_container ON incidents (container, id);
 CREATE INDEX incidents_image ON incidents (image, id);
 

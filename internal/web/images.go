@@ -78,7 +78,9 @@ func (c *Console) image(v *visit) error {
 	p := imagePage{Image: img, Report: rep, Steps: steps(rep)}
 	if img.Verdict != nil {
 		for _, x := range img.Verdict.Violations {
-			p.Reasons = append(p.Reasons, reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit, Link: policyLink(x.Policy, sourceNumber(x.Source))})
+			r := reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit}
+			r.locate(x.Policy, sourceNumber(x.Source))
+			p.Reasons = append(p.Reasons, r)
 		}
 	}
 	p.Shown, p.Hidden, p.Counts = worstFirst(rep.Findings)

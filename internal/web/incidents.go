@@ -126,6 +126,7 @@ type incidentPage struct {
 	Next       []string // what a person can do
 	Around     []store.Event
 	KnownImage bool
+	Wanted     event.Effect // where another one was carried out
 	Agent      store.Agent
 }
 
@@ -133,6 +134,7 @@ type incidentPage struct {
 type reason struct {
 	Policy, Rule, Message, Remediation string
 	Link                               string // to the policy's line; "" for the always-on pack
+	Line                               int    // 0 when it is not known
 	Audit                              bool
 }
 
@@ -154,7 +156,7 @@ func (c *Console) incident(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := incidentPage{Incident: inc, Tree: tree(inc), Facts: facts(inc.Event), Next: nextSteps(inc)}
+	p := incidentPage{Incident: inc, Tree: tree(inc), Facts: facts(inc.Event), Next: nextSteps(inc), Wanted: wanted(inc.Decision)}
 	if p.Why, err = c.reasons(v, inc); err != nil {
 		return err
 	}
@@ -171,6 +173,15 @@ func (c *Console) incident(v *visit) error {
 	return v.show(http.StatusOK, "incident", "incidents", fmt.Sprintf("Incident %d", id), p)
 }
 
+// wanted is the effect of the policy when what was done is something else: a
+// host that cannot refuse a program kills it.
+func wanted(d event.Decision) event.Effect {
+	if d.Effect == event.EffectAlert || d.Outcome == event.Prevented && d.Effect == event.EffectBlock || d.Outcome == event.Killed && d.Effect == event.EffectKill {
+		return ""
+	}
+	return d.Effect
+}
+
 // reasons lists what decided: the rule of the decision, or every violated rule
 // when the gate judged.
 func (c *Console) reasons(v *visit, inc store.Incident) ([]reason, error) {
@@ -178,7 +189,7 @@ func (c *Console) reasons(v *visit, inc store.Incident) ([]reason, error) {
 	if g := inc.Event.Gate; g != nil {
 		for _, x := range g.Verdict.Violations {
 			r := reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit}
-			r.Link = policyLink(x.Policy, sourceNumber(x.Source))
+			r.locate(x.Policy, sourceNumber(x.Source))
 			out = append(out, r)
 		}
 	}
@@ -193,10 +204,15 @@ func (c *Console) reasons(v *visit, inc store.Incident) ([]reason, error) {
 			return nil, err
 		}
 		if err == nil {
-			r.Link = policyLink(d.Policy, ruleLine(pol.Source, d.Rule))
+			r.locate(d.Policy, ruleLine(pol.Source, d.Rule))
 		}
 	}
 	return []reason{r}, nil
+}
+
+// locate says where in a policy's source the rule stands.
+func (r *reason) locate(policy string, line int) {
+	r.Link, r.Line = policyLink(policy, line), line
 }
 
 func policyLink(name string, line int) string {

@@ -101,6 +101,7 @@ type policyPage struct {
 	Lines    []string
 	Versions []store.Policy
 	Hosts    []enforcing
+	Holding  int // containers that are under it now
 }
 
 func (c *Console) policy(v *visit) error {
@@ -120,6 +121,9 @@ func (c *Console) policy(v *visit) error {
 	p.Newest = p.Versions[0].Version
 	if p.Hosts, _, err = c.inForce(v, name); err != nil {
 		return err
+	}
+	for _, h := range p.Hosts {
+		p.Holding += len(h.Containers)
 	}
 	return v.show(http.StatusOK, "policy", "policies", "Policy "+name, p)
 }
@@ -200,6 +204,19 @@ func (c *Console) policyPut(v *visit) error {
 		p.Conflict = sentence(err.Error())
 		return v.edit(http.StatusConflict, p)
 	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(v.w, v.r, policyLink(pol.Name, 0), http.StatusSeeOther)
+	return nil
+}
+
+// policyDelete takes a policy out of force.
+func (c *Console) policyDelete(v *visit) error {
+	if !v.who.MayWrite() {
+		return errForbidden
+	}
+	pol, err := c.Policies.Delete(v.ctx, v.r.PathValue("name"), v.actor())
 	if err != nil {
 		return err
 	}

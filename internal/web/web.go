@@ -48,6 +48,8 @@ type Policies interface {
 	// Put validates and stores the next version, as store.PutPolicy does, and
 	// sends it to the agents.
 	Put(ctx context.Context, source string, base int, by store.Actor) (store.Policy, error)
+	// Delete takes a policy out of force; its versions stay.
+	Delete(ctx context.Context, name string, by store.Actor) (store.Policy, error)
 }
 
 // Options of New. All fields are needed but Now.
@@ -133,6 +135,7 @@ func (c *Console) routes() error {
 	c.mux.HandleFunc("GET /policies/{name}/edit", c.page(c.policyEdit))
 	c.mux.HandleFunc("GET /new-policy", c.page(c.policyNew))
 	c.mux.HandleFunc("POST /policies", c.page(c.policyPut))
+	c.mux.HandleFunc("POST /policies/{name}/delete", c.page(c.policyDelete))
 	c.mux.HandleFunc("GET /hosts", c.page(c.hosts))
 	c.mux.HandleFunc("GET /hosts/{agent}", c.page(c.host))
 	c.mux.HandleFunc("GET /audit", c.page(c.audit))

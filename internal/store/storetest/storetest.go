@@ -130,6 +130,9 @@ func rejects(t *testing.T, s *store.Store) {
 	if err != nil || n != 4 || !strings.Contains(reason, "digest") {
 		t.Errorf("rejects: %d %q %v", n, reason, err)
 	}
+	if gone, err := s.PruneRejects(t.Context(), 1); err != nil || gone != 3 {
+		t.Errorf("%d rejects pruned (%v)", gone, err)
+	}
 }
 
 func wrongVersion(t *testing.T, s *store.Store) {
