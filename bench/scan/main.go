@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -44,7 +43,7 @@ type contender struct {
 	args []string
 	cpu  []time.Duration
 	wall []time.Duration
-	rss  []int64 // KiB, of the whole process tree at most
+	rss  []int64 // KiB, of all processes of the contender together, at most
 }
 
 func bench(binary, other string, runs, size int) error {
@@ -94,18 +93,18 @@ func (c *contender) run() error {
 	cmd := exec.CommandContext(context.Background(), c.args[0], c.args[1:]...)
 	cmd.Stderr = os.Stderr
 	start := time.Now()
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
+	peak := watch(cmd.Process.Pid)
+	err := cmd.Wait()
 	c.wall = append(c.wall, time.Since(start))
-	// Rusage of a waited-for process includes the children it waited for:
-	// times summed, the largest resident set of any of them.
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return fmt.Errorf("%s: no resource usage", c.name)
+	c.rss = append(c.rss, peak())
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
 	}
+	// The times of a waited-for process include the children it waited for.
 	c.cpu = append(c.cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
-	c.rss = append(c.rss, usage.Maxrss)
 	return nil
 }
 
@@ -113,7 +112,7 @@ func (c *contender) median() time.Duration { return median(c.cpu[1:]) }
 
 func (c *contender) print(base time.Duration) {
 	cpu, wall, rss := c.cpu[1:], c.wall[1:], c.rss[1:]
-	fmt.Printf("%-12s CPU %v (%v to %v) = %.2f × floor, wall %v, peak RSS of one process %d MiB\n", c.name,
+	fmt.Printf("%-12s CPU %v (%v to %v) = %.2f × floor, wall %v, peak RSS of all its processes %d MiB\n", c.name,
 		median(cpu).Round(time.Millisecond), slices.Min(cpu).Round(time.Millisecond), slices.Max(cpu).Round(time.Millisecond),
 		float64(median(cpu))/float64(base), median(wall).Round(time.Millisecond), slices.Max(rss)>>10)
 }

@@ -177,12 +177,12 @@ func (t *table) verdict(v *event.Verdict, gaps []string) {
 	if v == nil || len(v.Policies) == 0 {
 		return
 	}
-	word, colour := "allowed", green
+	word, colour, by := "allowed", green, v.Policies
 	if !v.Allowed {
-		word, colour = "refused", red
+		word, colour, by = "refused", red, refusing(v)
 	}
 	t.line("")
-	t.line("%s by %s", t.paint(word, colour), Printable(strings.Join(v.Policies, ", ")))
+	t.line("%s by %s", t.paint(word, colour), Printable(strings.Join(by, ", ")))
 	for _, x := range v.Violations {
 		audit := ""
 		if x.Audit {
@@ -201,6 +201,17 @@ func (t *table) verdict(v *event.Verdict, gaps []string) {
 			t.line("  ? %s", Printable(s))
 		}
 	}
+}
+
+// refusing names the policies that are violated and enforce.
+func refusing(v *event.Verdict) []string {
+	var names []string
+	for _, x := range v.Violations {
+		if !x.Audit && !slices.Contains(names, x.Policy) {
+			names = append(names, x.Policy)
+		}
+	}
+	return names
 }
 
 func (t *table) sentences(title string, lines []string) {
