@@ -133,10 +133,11 @@ func newSeed(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer pair.Wipe()
-	seed, err := pair.Seed()
+	raw, err := pair.Seed()
 	if err != nil {
 		return nil, err
 	}
+	seed := bytes.Clone(raw) // raw is the pair's own memory, which Wipe clears
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}

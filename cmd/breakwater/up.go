@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +22,6 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/notify"
 	"github.com/breakwater-sec/breakwater/internal/notify/transport/syslog"
-	"github.com/breakwater-sec/breakwater/internal/probe"
 	"github.com/breakwater-sec/breakwater/internal/server"
 )
 
@@ -100,6 +101,12 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 	group.Go(func() error {
 		if err := showPassword(env, srv.FirstPassword(), data); err != nil {
 			return err
+		}
+		select {
+		case <-h.Ready():
+		case <-time.After(20 * time.Second): // a server or engine that is slow; the heartbeat tells
+		case <-ctx.Done():
+			return nil
 		}
 		u.welcome(env, srv, h)
 		return u.gate.offer(ctx, env, data, u.host.engines)
@@ -236,7 +243,7 @@ func showPassword(env *environment, password, data string) error {
 func (u *upCommand) welcome(env *environment, srv *server.Server, h *hostAgent) {
 	w := env.stdout
 	fmt.Fprintf(w, "Console:     %s\nFingerprint: %s (of its certificate's authority)\n\n", srv.URL(), srv.Fingerprint())
-	_ = probe.WriteTable(w, h.doctor) // standard output is gone: nobody to tell
+	writeSummary(w, h.doctor)
 	containers := h.Status().Containers
 	fmt.Fprintf(w, "\nGuarding %s: %s, by policy generation %d.\n", h.Status().Host, countOf(len(containers), "container"), h.Status().Generation)
 	for _, c := range containers {
@@ -266,4 +273,25 @@ func countOf(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// writeSummary says in a line each what this host can do, the strongest first.
+func writeSummary(w io.Writer, d event.Doctor) {
+	fmt.Fprintf(w, "This host (kernel %s, tier %d) can\n", d.Kernel, d.Tier)
+	for _, strength := range []event.Strength{event.StrengthPrevent, event.StrengthPreventLive, event.StrengthKill, event.StrengthDetect, event.StrengthNone} {
+		var controls []string
+		for _, c := range d.Capabilities {
+			if c.Strength == strength {
+				controls = append(controls, string(c.Control))
+			}
+		}
+		if len(controls) > 0 {
+			word := string(strength)
+			if strength == event.StrengthNone {
+				word = "do nothing about"
+			}
+			fmt.Fprintf(w, "  %s: %s\n", word, strings.Join(controls, ", "))
+		}
+	}
+	fmt.Fprintln(w, "`breakwater doctor` says why.")
 }

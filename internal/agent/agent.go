@@ -95,6 +95,9 @@ type Agent struct {
 
 	work    chan func(context.Context) // slow work, off the sensor's goroutine
 	beatNow chan struct{}
+	// fetched is closed after the first attempt to get a policy, ready when
+	// what ran before is taken over too.
+	fetched, ready chan struct{}
 
 	mu       sync.Mutex
 	problems map[string]string // by topic; what is wrong now
@@ -118,6 +121,8 @@ func New(opts Options) (*Agent, error) {
 		policies: &policies{dir: opts.Data, agent: opts.ID},
 		work:     make(chan func(context.Context), 1024),
 		beatNow:  make(chan struct{}, 1),
+		fetched:  make(chan struct{}),
+		ready:    make(chan struct{}),
 		problems: map[string]string{},
 		detector: detect.NewEngine(opts.Rules),
 	}
@@ -157,14 +162,29 @@ func (a *Agent) prepareKernel() error {
 func (a *Agent) takeOver(ctx context.Context) {
 	known, err := a.opts.Kernel.Containers()
 	a.problem("adopt", err)
+	var taken sync.WaitGroup
 	for _, g := range known {
+		adopted := !g.Default || a.opts.Fresh
+		a.containers.mark(g.ID, adopted)
+		taken.Add(1)
 		a.later(ctx, func(ctx context.Context) {
-			err := errors.Join(a.containers.appeared(ctx, g.ID, !g.Default || a.opts.Fresh), a.judgeAppeared(ctx, g.ID))
-			a.problem("container "+short(g.ID), ignoreUnknown(err))
+			defer taken.Done()
+			a.problem("container "+short(g.ID), ignoreUnknown(a.containers.appeared(ctx, g.ID)))
+			a.later(ctx, func(ctx context.Context) { a.problem("judge "+short(g.ID), ignoreUnknown(a.judgeAppeared(ctx, g.ID))) })
 		})
 	}
-	a.later(ctx, func(context.Context) { a.problem("settle", a.opts.Kernel.Settle()) })
+	taken.Wait()
+	a.problem("settle", a.opts.Kernel.Settle())
+	select {
+	case <-a.fetched:
+		close(a.ready)
+	case <-ctx.Done():
+	}
 }
+
+// Ready is closed when the agent has taken over what runs, under the policy
+// that the server had for it or, when that was away, the last good one.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
 // Run guards the host until ctx ends. What is pinned in the kernel stays.
 func (a *Agent) Run(ctx context.Context) error {
@@ -177,13 +197,15 @@ func (a *Agent) Run(ctx context.Context) error {
 	for range 4 {
 		group.Go(func() error { return a.worker(ctx) })
 	}
-	a.takeOver(ctx)
+	group.Go(func() error { a.takeOver(ctx); return nil })
 	group.Go(func() error { return serveGate(ctx, a.opts.Data, a.gateDesk()) })
 	group.Go(func() error { return a.heartbeat(ctx) })
 	group.Go(func() error { return a.keepIntelligence(ctx) })
 	if a.opts.Uplink != nil {
 		group.Go(func() error { return a.opts.Uplink.Uplink(ctx, a.spool) })
 		group.Go(func() error { return a.keepPolicy(ctx) })
+	} else {
+		close(a.fetched)
 	}
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -73,27 +73,41 @@ func (c *containers) announce(ctx context.Context, id string, byGate bool) error
 	return c.resolve(ctx, id)
 }
 
-// appeared takes note of a container's cgroup. It returns what is known of the
-// container once its policy is in the kernel.
-func (c *containers) appeared(ctx context.Context, id string, adopted bool) error {
+// mark takes note, at once, that a container's cgroup exists. adopted: it was
+// there before this agent.
+func (c *containers) mark(id string, adopted bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	g := c.entry(id)
 	g.running = true
 	g.adopted = g.adopted || adopted
-	known := g.known
+}
+
+// appeared finds out what a marked container is and puts its policy into the
+// kernel, unless that was done when it was announced.
+func (c *containers) appeared(ctx context.Context, id string) error {
+	c.mu.Lock()
+	g := c.byID[id]
+	done := g == nil || g.known && !g.adopted // nil: gone again already
 	c.mu.Unlock()
-	if known && !adopted {
-		return nil // announced before: its policy is in the kernel already
+	if done {
+		return nil
 	}
 	return c.resolve(ctx, id)
 }
 
-// stopped takes note that a container's cgroup is gone.
+// stopped takes note that a container's cgroup is gone. What no engine knows is
+// forgotten; what an engine knows may be started again.
 func (c *containers) stopped(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.byID[id]; g != nil {
-		g.running, g.adopted, g.gate, g.verdict = false, false, false, nil
+	g := c.byID[id]
+	if g == nil {
+		return
+	}
+	g.running, g.adopted, g.gate, g.verdict = false, false, false, nil
+	if !g.known {
+		delete(c.byID, id)
 	}
 }
 
@@ -126,7 +140,11 @@ func (c *containers) entry(id string) *guarded {
 func (c *containers) resolve(ctx context.Context, id string) error {
 	found, err := c.describe.Describe(ctx, id)
 	c.mu.Lock()
-	g := c.entry(id)
+	g := c.byID[id]
+	if g == nil { // gone while its engine was asked
+		c.mu.Unlock()
+		return nil
+	}
 	if err == nil {
 		// A build step is what the engine's builder made: the gate saw no
 		// request for it. Whoever asks for a container cannot pose as one.
@@ -220,13 +238,10 @@ func (c *containers) find(ctx context.Context, id string) (event.Container, poli
 		known = g.known
 	}
 	c.mu.Unlock()
-	if !known {
+	if g != nil && !known {
 		_ = c.resolve(ctx, id) // what stays unknown is shown by its id
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g = c.entry(id)
-	return g.found.Container, g.run
+	return c.peek(id)
 }
 
 // setVerdict keeps what policy says about a running container.

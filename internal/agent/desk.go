@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/api"
@@ -87,6 +88,7 @@ func gateIncident(ev event.Event) event.Incident {
 func (a *Agent) keepPolicy(ctx context.Context) error {
 	changed := a.opts.Uplink.PolicyChanges()
 	retry := time.Second
+	var once sync.Once
 	for {
 		wait := 3 * time.Minute
 		if err := a.fetchPolicy(ctx); err != nil && ctx.Err() == nil {
@@ -95,6 +97,7 @@ func (a *Agent) keepPolicy(ctx context.Context) error {
 		} else {
 			retry = time.Second
 		}
+		once.Do(func() { close(a.fetched) })
 		select {
 		case <-ctx.Done():
 			return nil

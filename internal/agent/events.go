@@ -72,13 +72,14 @@ func (a *Agent) tree(ev event.Event) []event.Process {
 // handleContainer follows a cgroup that appeared or went away.
 func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
 	id := ev.Container.ID
-	if ev.Notice != nil && ev.Notice.Code == "stopped" {
+	if ev.Notice != nil && ev.Notice.Code == event.NoticeGone {
 		a.containers.stopped(id)
 		a.emit(ctx, ev)
 		return
 	}
+	a.containers.mark(id, false)
 	a.later(ctx, func(ctx context.Context) {
-		a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id, false)))
+		a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		container, _ := a.containers.peek(id)
 		ev.Container = mergeContainer(*ev.Container, container)
 		a.emit(ctx, ev)
@@ -134,7 +135,8 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 	a.problem("engine sockets", a.opts.Kernel.SetEngineSockets(a.opts.Sockets))
 	for _, id := range ids {
 		if !a.containers.isKnown(id) {
-			a.problem("container "+short(id), ignoreUnknown(a.containers.resolve(ctx, id)))
+			a.containers.mark(id, false)
+			a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		}
 	}
 }

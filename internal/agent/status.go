@@ -71,6 +71,9 @@ func (a *Agent) Status() event.HostStatus {
 	var err error
 	st.Accounts, err = a.opts.Kernel.Accounts()
 	a.problem("accounts", err)
+	for i := range st.Accounts {
+		st.Accounts[i].Stored = st.Accounts[i].Emitted - st.Accounts[i].Dropped
+	}
 	a.mu.Lock()
 	for _, topic := range slices.Sorted(maps.Keys(a.problems)) {
 		st.Problems = append(st.Problems, a.problems[topic])

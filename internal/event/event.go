@@ -164,6 +164,12 @@ type Gate struct {
 	Verdict Verdict `json:"verdict"`
 }
 
+// The codes of notices about containers.
+const (
+	NoticeAppeared = "appeared" // its cgroup exists
+	NoticeGone     = "gone"     // its cgroup was removed
+)
+
 // Notice is something the agent says about itself or its host.
 type Notice struct {
 	Code    string `json:"code"` // started, stopped, lost, cannot_enforce, clock_back, …

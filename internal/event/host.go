@@ -74,12 +74,15 @@ type HostStatus struct {
 	Generation uint64    `json:"generation"` // of the policy bundle in force
 	Doctor     Doctor    `json:"doctor"`
 	Containers []Guarded `json:"containers"`
-	// Emitted = Stored + Dropped, per kind, since the agent's first start.
+	// Emitted = Stored + Dropped, per kind, since the kernel part was loaded.
 	Accounts []Account `json:"accounts,omitempty"`
 	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each
 }
 
-// Account counts events of one kind from the kernel's ring to the store.
+// Account counts events of one kind at the kernel's ring: what was emitted,
+// what found room there for the agent (Stored), and what did not (Dropped).
+// The agent judges all that it gets; it keeps incidents, and of the other
+// events those of containers, gates and agents.
 type Account struct {
 	Kind    Kind   `json:"kind"`
 	Emitted uint64 `json:"emitted"`
