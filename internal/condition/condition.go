@@ -6,9 +6,12 @@ package condition
 import (
 	"fmt"
 	"reflect"
+	"regexp"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
 
@@ -136,8 +139,21 @@ func report(v document.Value, issues *cel.Issues) {
 		if at := problem.Location; at != nil && at.Line() >= 1 && at.Line() <= len(starts) {
 			offset = starts[at.Line()-1] + at.Column()
 		}
-		v.FailAt(offset, "in the condition: %s", problem.Message)
+		v.FailAt(offset, "in the condition: %s", plain(problem.Message))
 	}
+}
+
+// quoted finds words in the library's messages.
+var quoted = regexp.MustCompile(`'[^' ]+'`)
+
+// plain writes operators as people do: == rather than _==_.
+func plain(message string) string {
+	return quoted.ReplaceAllStringFunc(message, func(word string) string {
+		if shown, ok := operators.FindReverse(strings.Trim(word, "'")); ok && shown != "" {
+			return "'" + shown + "'"
+		}
+		return word
+	})
 }
 
 // lineStarts holds the character number at which each line starts.

@@ -86,7 +86,7 @@ func TestMistakesAreAtTheirPlace(t *testing.T) {
 	f("thing.nam == \"x\"", "c.yaml:2:8: when: in the condition: undefined field")
 	f("true &&\n  wrd == \"x\"", "c.yaml:3:5: when: in the condition: undeclared reference")
 	f("word", "c.yaml:1:7: when: is string")
-	f("word == 3", "c.yaml:2:8: when: in the condition: found no matching overload")
+	f("word == 3", "c.yaml:2:8: when: in the condition: found no matching overload for '==' applied to")
 	f("word ==", "c.yaml:2:")
 	f(`word.matches("[")`, "c.yaml:2:")
 	f(strings.Repeat("(", 200)+"true"+strings.Repeat(")", 200), "c.yaml:")

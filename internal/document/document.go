@@ -10,6 +10,7 @@
 package document
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sort"
@@ -108,6 +109,7 @@ func (e Errors) sorted() Errors {
 // Parse reads every document of a file. Documents that are empty are left out.
 // The name is used in errors and positions only. The error is an Errors.
 func Parse(name string, data []byte) (docs []*Node, err error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows write one
 	src := newSource(name, data)
 	if problem := src.check(data); problem != nil {
 		return nil, Errors{problem}
@@ -170,7 +172,7 @@ func (s *source) check(data []byte) *Error {
 	}
 	for i, line := range s.lines {
 		for j, r := range line {
-			if r < ' ' && r != '\t' || r == 0x7f || r == 0xfeff && i+j > 0 {
+			if r < ' ' && r != '\t' || r == 0x7f || r == 0xfeff {
 				return s.fail(i+1, j+1, "holds the control character %q", r)
 			}
 		}

@@ -98,6 +98,7 @@ func TestDocuments(t *testing.T) {
 	f("")
 	f("# nothing\n---\n")
 	f("a: 1", 1)
+	f("\ufeffa: 1", 1)
 	f("---\n# nothing\n---\na: 1\n---\n", 4)
 	f("a: 1\n---\n# only\n---\nb: 1\n", 1, 5)
 	f("a: 1\r\n---\r\nb: 1\r\n", 1, 3)
