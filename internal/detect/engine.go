@@ -42,7 +42,9 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 	if d := ev.Decision; d != nil {
 		if rule := e.rules.byID[d.Rule]; d.Control == event.ControlDetection && rule != nil {
 			told = rule.ID
-			add(e.incident(rule, ev, e.kernelDecision(rule, run, *d)))
+			if decision, on := kernelDecision(rule, run, *d); on {
+				add(e.incident(rule, ev, decision))
+			}
 		} else if d.Control != event.ControlDetection {
 			add(e.policyIncident(ev, *d, tree))
 		}
@@ -68,17 +70,21 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 }
 
 // kernelDecision completes the decision that the kernel took for a rule. What
-// the kernel did is told even where policy meanwhile disables the rule.
-func (e *Engine) kernelDecision(rule *Rule, run policy.Run, d event.Decision) event.Decision {
+// the kernel stopped is told even where policy meanwhile disables the rule;
+// what it only saw is not.
+func kernelDecision(rule *Rule, run policy.Run, d event.Decision) (decision event.Decision, on bool) {
 	setting, _ := run.Detection(rule.ID, rule.Severity, rule.AlwaysOn, rule.Effect)
 	acted := d.Outcome == event.Prevented || d.Outcome == event.Killed
+	if setting.Disabled && !acted {
+		return d, false
+	}
 	// What the kernel did to the process is all there is to do to a process.
 	if want := respondWith(rule, run, setting); !acted || want.Rank() > event.EffectKill.Rank() {
 		d.Effect = want
 	}
 	d.Audit = !acted && audited(rule, run)
 	d.Policy, d.Generation = setting.Policy, run.Generation
-	return d
+	return d, true
 }
 
 // decide is the decision on a rule that fired here; on is false where policy

@@ -137,6 +137,10 @@ func TestSwitchedOff(t *testing.T) {
 	ev := reverseShell("d")
 	ev.Decision = &event.Decision{Control: event.ControlDetection, Rule: "reverse-shell", Outcome: event.Killed}
 	one(t, detect.NewEngine(load(t)).Event(ev, waived, nil))
+	ev.Decision.Outcome = event.Detected // what it only saw is not
+	if got := detect.NewEngine(load(t)).Event(ev, waived, nil); len(got) != 0 {
+		t.Errorf("a waived detection fired: %+v", got)
+	}
 }
 
 func TestPolicyDecisionsBecomeIncidents(t *testing.T) {
