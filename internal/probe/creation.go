@@ -32,9 +32,7 @@ const canarySysctl = "/proc/sys/kernel/printk_ratelimit"
 
 func (p *prober) sysctlRow() event.Capability {
 	if p.scratch.unified == "" {
-		r := row(event.ControlSysctl, event.StrengthNone, "", finding{why: "no cgroup v2 hierarchy is mounted"})
-		r.Fix = "mount a cgroup v2 hierarchy"
-		return r
+		return p.withoutUnified(event.ControlSysctl)
 	}
 	f := p.try(trial{name: "cgroup/sysctl", act: act{Do: doSysctl, Path: canarySysctl}, attach: func() (io.Closer, error) {
 		return refuse(p.scratch.unified, ebpf.CGroupSysctl, ebpf.AttachCGroupSysctl, onlyWrites()...)
@@ -52,7 +50,7 @@ func (p *prober) deviceRow() event.Capability {
 	}
 	dir, legacy := p.scratch.controller("devices")
 	if !legacy {
-		return row(event.ControlDevice, event.StrengthNone, "", finding{why: "neither a cgroup v2 hierarchy nor v1's devices controller is mounted"})
+		return row(event.ControlDevice, event.StrengthNone, "", finding{why: "there is neither cgroup v2 nor v1's devices controller"})
 	}
 	f := p.try(trial{name: "v1 devices controller", act: open, attach: func() (io.Closer, error) {
 		const zero = "c 1:5 rwm"

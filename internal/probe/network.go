@@ -44,9 +44,7 @@ func networkTrials() []networkTrial {
 // not.
 func (p *prober) networkRow() event.Capability {
 	if p.scratch.unified == "" {
-		r := row(event.ControlNetwork, event.StrengthNone, "", finding{why: "no cgroup v2 hierarchy is mounted, and the kernel's connection hooks hang there"})
-		r.Fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount it beside v1: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
-		return r
+		return p.withoutUnified(event.ControlNetwork)
 	}
 	listeners, err := listen()
 	if err != nil {
@@ -71,6 +69,14 @@ func (p *prober) networkRow() event.Capability {
 	return p.judgeNetwork(acted, absent, missing)
 }
 
+// withoutUnified is the row of a control whose hooks hang in cgroup v2, on a
+// host whose kernel has none.
+func (p *prober) withoutUnified(c event.Control) event.Capability {
+	r := row(c, event.StrengthNone, "", finding{why: "the kernel's hook hangs in cgroup v2: " + p.scratch.noV2.Error(), inconclusive: transient(p.scratch.noV2)})
+	r.Fix = "use a kernel with cgroup v2 (4.15) and CONFIG_CGROUP_BPF"
+	return r
+}
+
 func (p *prober) judgeNetwork(acted, absent []string, missing []finding) event.Capability {
 	var whys []finding
 	if len(acted) > 0 {
@@ -79,6 +85,9 @@ func (p *prober) judgeNetwork(acted, absent []string, missing []finding) event.C
 	}
 	if len(absent) > 0 {
 		whys = append(whys, finding{why: "not here: " + strings.Join(absent, ", ")})
+	}
+	if p.scratch.private != nil {
+		whys = append(whys, finding{why: "on a cgroup v2 hierarchy of its own, as the agent mounts one on hosts with v1 alone"})
 	}
 	if len(missing) == 0 {
 		return row(event.ControlNetwork, event.StrengthPrevent, "cgroup", whys...)

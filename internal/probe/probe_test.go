@@ -88,14 +88,13 @@ func TestKernelDoctor(t *testing.T) {
 		check(event.ControlFileWrite, event.StrengthDetect, "tracepoint")
 	}
 	check(event.ControlDetection, event.StrengthDetect, "tracepoint")
-	if want.hierarchy == "v1" {
-		check(event.ControlNetwork, event.StrengthNone, "")
-		check(event.ControlSysctl, event.StrengthNone, "")
-	} else {
-		check(event.ControlNetwork, event.StrengthPrevent, "cgroup")
-		check(event.ControlSysctl, event.StrengthPrevent, "cgroup")
+	for _, c := range []event.Control{event.ControlNetwork, event.ControlSysctl, event.ControlDevice} {
+		check(c, event.StrengthPrevent, "cgroup")
 	}
-	check(event.ControlDevice, event.StrengthPrevent, "cgroup")
+	private := strings.Contains(find(t, d, event.ControlNetwork).Why, "hierarchy of its own")
+	if private != (want.hierarchy == "v1") {
+		t.Errorf("a v2 hierarchy mounted for the probe alone: %v, on a %s host", private, want.hierarchy)
+	}
 }
 
 type expectation struct {
@@ -144,10 +143,13 @@ func TestKernelNeverFires(t *testing.T) {
 // process remains, and what a killed prober left is cleared away.
 func TestKernelLeavesNothing(t *testing.T) {
 	testenv.NeedRoot(t)
-	left, before := leftover(t), children(t)
+	left, before, mode := leftover(t), children(t), expect(t).hierarchy
 	probe.Run(t.Context(), options())
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the leftover %s of a dead prober is still there (%v)", left, err)
+	}
+	if after := expect(t).hierarchy; after != mode {
+		t.Errorf("the cgroup mounts were %s and are %s", mode, after)
 	}
 	own := "breakwater-probe-" + strconv.Itoa(os.Getpid())
 	for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", os.TempDir() + "/*"} {

@@ -11,12 +11,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // scratch is a cgroup of the prober's own in every hierarchy of the host: what
 // a canary program acts on, and nothing else.
 type scratch struct {
-	unified string            // the v2 folder; empty when no v2 hierarchy is mounted
+	unified string            // the v2 folder; empty when there is no v2 hierarchy
+	private *os.File          // the v2 mount that only this process has; nil: the host's own is used
+	noV2    error             // why there is no v2 hierarchy
 	id      uint64            // of the v2 cgroup
 	legacy  map[string]string // v1 controller → folder
 }
@@ -114,11 +118,16 @@ func removeLeftovers(h hierarchies) {
 
 func makeScratch(h hierarchies, name string) (*scratch, error) {
 	s := &scratch{legacy: map[string]string{}}
+	if h.unified == "" {
+		if s.private, s.noV2 = mountUnified(); s.noV2 == nil {
+			h.unified = fmt.Sprintf("/proc/self/fd/%d", s.private.Fd())
+		}
+	}
 	if h.unified != "" {
 		dir := filepath.Join(h.unified, name)
 		var info syscall.Stat_t
 		if err := errors.Join(os.MkdirAll(dir, 0o755), syscall.Stat(dir, &info)); err != nil {
-			return nil, fmt.Errorf("make a scratch cgroup: %w", err)
+			return nil, errors.Join(fmt.Errorf("make a scratch cgroup: %w", err), s.remove())
 		}
 		s.unified, s.id = dir, info.Ino // kernfs: a cgroup's id is its folder's inode number
 	}
@@ -130,6 +139,25 @@ func makeScratch(h hierarchies, name string) (*scratch, error) {
 		s.legacy[controller] = dir
 	}
 	return s, nil
+}
+
+// mountUnified mounts the v2 hierarchy where nobody sees it: on hosts that
+// mount v1 alone the hooks of cgroup v2 work all the same, once something is
+// mounted to hang them on. The mount goes with its descriptor.
+func mountUnified() (*os.File, error) {
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount a cgroup v2 hierarchy: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("mount a cgroup v2 hierarchy: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mount a cgroup v2 hierarchy: %w", err)
+	}
+	return os.NewFile(uintptr(mount), "cgroup2"), nil
 }
 
 func (s *scratch) dirs() []string {
@@ -168,6 +196,9 @@ func (s *scratch) remove() error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove the scratch cgroup: %w", err))
 		}
+	}
+	if s.private != nil {
+		errs = append(errs, s.private.Close())
 	}
 	return errors.Join(errs...)
 }
