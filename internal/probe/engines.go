@@ -35,16 +35,29 @@ const (
 	engineTimeout = 5 * time.Second
 )
 
-// engines asks every socket that is there. An engine that does not answer is
-// listed with its error.
-func engines(ctx context.Context, root, gate string) []event.Engine {
+// engines asks every socket that is there, each once, by whatever names. An
+// engine that does not answer is listed with its error.
+func engines(ctx context.Context, o Options) []event.Engine {
 	var found []event.Engine
-	for _, p := range places {
-		socket := filepath.Join("/", root, p.socket)
-		if info, err := os.Stat(socket); err != nil || info.Mode()&os.ModeSocket == 0 {
-			continue
+	seen := map[string]bool{}
+	look := func(name, socket string) {
+		info, err := os.Stat(socket)
+		if err != nil || info.Mode()&os.ModeSocket == 0 {
+			return
 		}
-		found = append(found, ask(ctx, p.name, socket, root, gate))
+		if real, err := filepath.EvalSymlinks(socket); err == nil {
+			if seen[real] {
+				return
+			}
+			seen[real] = true
+		}
+		found = append(found, ask(ctx, name, socket, o.Root, o.Gate))
+	}
+	for _, p := range places {
+		look(p.name, filepath.Join("/", o.Root, p.socket))
+	}
+	for _, socket := range o.Docker {
+		look("docker", strings.TrimPrefix(socket, "unix://"))
 	}
 	return found
 }

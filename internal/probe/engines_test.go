@@ -76,7 +76,7 @@ func TestDockerGate(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			found := engines(t.Context(), root, "breakwater")
+			found := engines(t.Context(), Options{Root: root, Gate: "breakwater"})
 			if len(found) != 1 || found[0].Gate != c.gate || !strings.Contains(found[0].Error, c.problem) || (c.problem == "") != (found[0].Error == "") {
 				t.Fatalf("%+v", found)
 			}
@@ -96,7 +96,7 @@ func TestOtherEngines(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]event.Engine{}
-	for _, e := range engines(t.Context(), root, "breakwater") {
+	for _, e := range engines(t.Context(), Options{Root: root, Gate: "breakwater"}) {
 		got[e.Name] = e
 	}
 	if len(got) != 3 || got["podman"].Version != "4.3.1" || got["cri-o"].Version != "1.33-rc" || got["containerd"].Error == "" {
@@ -107,12 +107,24 @@ func TestOtherEngines(t *testing.T) {
 func TestDeadEngine(t *testing.T) {
 	root := fakeRoot(t)
 	engineAt(t, root, "/run/docker.sock", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-	if found := engines(t.Context(), root, "breakwater"); len(found) != 1 || found[0].Error == "" {
+	if found := engines(t.Context(), Options{Root: root, Gate: "breakwater"}); len(found) != 1 || found[0].Error == "" {
 		t.Errorf("%+v", found)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if found := engines(ctx, root, "breakwater"); len(found) != 1 || !strings.Contains(found[0].Error, "context canceled") {
+	if found := engines(ctx, Options{Root: root, Gate: "breakwater"}); len(found) != 1 || !strings.Contains(found[0].Error, "context canceled") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// TestFurtherSocket: an engine elsewhere is found where it is said to be, and
+// only once.
+func TestFurtherSocket(t *testing.T) {
+	root := fakeRoot(t)
+	engineAt(t, root, "/elsewhere.sock", says(200, `{"ServerVersion":"1"}`))
+	path := filepath.Join(root, "elsewhere.sock")
+	found := engines(t.Context(), Options{Root: root, Gate: "breakwater", Docker: []string{path, "unix://" + path, path + ".none"}})
+	if len(found) != 1 || found[0].Version != "1" || found[0].Gate != "absent" {
 		t.Errorf("%+v", found)
 	}
 }
@@ -132,7 +144,7 @@ func TestRealEngines(t *testing.T) {
 	}
 	link(docker.Socket, "/run/docker.sock")
 	link(filepath.Join(docker.Dir, "containerd.sock"), "/run/containerd/containerd.sock")
-	found := engines(t.Context(), root, "breakwater")
+	found := engines(t.Context(), Options{Root: root, Gate: "breakwater"})
 	if len(found) != 2 {
 		t.Fatalf("%+v", found)
 	}

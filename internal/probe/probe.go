@@ -27,6 +27,8 @@ type Options struct {
 	// Root is where engines are looked for (sockets, configuration): "" is the
 	// host's root.
 	Root string
+	// Docker are further sockets of Docker engines, beside the usual places.
+	Docker []string
 	// Gate is the name by which the gate stands in an engine's list of
 	// authorization plugins; "" is "breakwater".
 	Gate string
@@ -42,7 +44,7 @@ func Run(ctx context.Context, o Options) event.Doctor {
 	}
 	d := event.Doctor{Schema: event.SchemaVersion, Time: time.Now().UTC()}
 	describeHost(&d)
-	d.Engines = engines(ctx, o.Root, o.Gate)
+	d.Engines = engines(ctx, o)
 	p, problem := newProber(ctx, o, gated(d.Engines))
 	if problem != "" {
 		d.Capabilities = unprobed(problem)
