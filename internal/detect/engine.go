@@ -28,8 +28,8 @@ func NewEngine(rules *Rules) *Engine {
 // incidents.
 //
 // The same thing again (rule, container, program, and peer or file) within ten
-// minutes of event time is counted instead of told, unless the caller has to
-// act on it; the next incident says how many there were.
+// minutes of event time is counted: it is told the first, tenth, hundredth, …
+// time, with how many there were since, and whenever the caller has to act.
 func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []event.Incident {
 	var incidents []event.Incident
 	add := func(inc event.Incident, ok bool) {

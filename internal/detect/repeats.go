@@ -27,8 +27,9 @@ type repeatKey struct{ what, container, program, object, outcome string }
 
 type repeat struct {
 	key     repeatKey
-	told    time.Time
-	counted uint64 // since it was told
+	first   time.Time // of the window
+	total   uint64    // in the window
+	counted uint64    // since it was told last
 }
 
 func newRepeats() *repeats {
@@ -59,19 +60,32 @@ func (r *repeats) seen(key repeatKey, at time.Time, force bool) (times uint64, t
 	defer r.mu.Unlock()
 	element := r.byKey[key]
 	if element == nil {
-		r.byKey[key] = r.order.PushFront(&repeat{key: key, told: at})
+		r.byKey[key] = r.order.PushFront(&repeat{key: key, first: at, total: 1})
 		r.forget()
 		return 0, true
 	}
 	r.order.MoveToFront(element)
 	have := element.Value.(*repeat)
+	have.total++
 	// A clock that went back must not silence anything.
-	if age := at.Sub(have.told); !force && age >= 0 && age < repeatWindow {
+	if age := at.Sub(have.first); age < 0 || age >= repeatWindow {
+		have.first, have.total = at, 1
+	}
+	if !force && !milestone(have.total) {
 		have.counted++
 		return 0, false
 	}
-	times, have.counted, have.told = have.counted, 0, at
+	times, have.counted = have.counted, 0
 	return times, true
+}
+
+// milestone holds for 1, 10, 100, …: a flood is told in a few incidents, each
+// with how much it grew.
+func milestone(n uint64) bool {
+	for n > 1 && n%10 == 0 {
+		n /= 10
+	}
+	return n == 1
 }
 
 func (r *repeats) forget() {
