@@ -132,15 +132,18 @@ func (s *Server) open(ctx context.Context) error {
 	if s.auth, err = auth.New(ctx, s.store, s.store, s.o.Now); err != nil {
 		return err
 	}
-	if s.password, err = s.auth.FirstUser(ctx); err != nil {
-		return err
-	}
 	if err := s.firstPolicies(ctx); err != nil {
 		return err
 	}
 	s.live = newLive()
 	s.metrics = newMetrics(s.o.Registry)
-	return s.bind(ctx)
+	if err := s.bind(ctx); err != nil {
+		return err
+	}
+	// Last of all: a password that was made in a start that then failed would
+	// never be shown.
+	s.password, err = s.auth.FirstUser(ctx)
+	return err
 }
 
 // bind takes both addresses, so that a wrong one is known before anything runs.

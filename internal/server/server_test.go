@@ -499,6 +499,17 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestAFailedFirstStartMakesNoPassword: it would never be shown.
+func TestAFailedFirstStartMakesNoPassword(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := server.Open(t.Context(), server.Options{Dir: dir, Listen: "256.0.0.1:1"}); err == nil {
+		t.Fatal("opened")
+	}
+	if s := start(t, dir, nil); s.FirstPassword() == "" {
+		t.Error("the next start shows no password")
+	}
+}
+
 func TestOddRequests(t *testing.T) {
 	s := start(t, t.TempDir(), nil)
 	harbour(t, s.Server)

@@ -18,6 +18,10 @@ type Incident struct {
 	event.Incident
 }
 
+// MaxSearched is how many of the newest incidents a search for text reads: no
+// index helps it, and a page must not wait for millions.
+const MaxSearched = 100_000
+
 // MaxPage is the most rows that one call returns.
 const MaxPage = 500
 
@@ -33,7 +37,7 @@ type IncidentFilter struct {
 	Severity  event.Severity // this one or worse
 	Outcome   event.Outcome
 	Control   event.Control
-	Text      string // a part of the sentence, in any case
+	Text      string // a part of the sentence, in any case, among the newest MaxSearched
 	Since     time.Time
 	After     uint64 // only ids above
 	Before    uint64 // only ids below; 0 = no bound
@@ -89,6 +93,7 @@ func (f IncidentFilter) where() *where {
 	}
 	if f.Text != "" {
 		w.add(`lower(sentence) LIKE % ESCAPE '\'`, likePattern(f.Text))
+		w.add("id > (SELECT COALESCE(MAX(id), 0) FROM incidents) - %", MaxSearched)
 	}
 	if !f.Since.IsZero() {
 		w.add("received >= %", nanos(f.Since))

@@ -122,7 +122,7 @@ func (in *ingest) incident(ctx context.Context, r api.Record) error {
 	err = in.tx.QueryRowContext(ctx, `
 		INSERT INTO incidents (agent, key, time, received, host, severity, outcome, control, policy, detection, container, name, image, sentence, body)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-		ON CONFLICT (agent, key) DO NOTHING RETURNING id`,
+		ON CONFLICT (key, agent) DO NOTHING RETURNING id`,
 		in.agent, r.Key, nanos(inc.Time), in.now, inc.Host, inc.Severity.Rank(), inc.Decision.Outcome, inc.Decision.Control,
 		inc.Decision.Policy, inc.Detection, c.ID, c.Name, c.Image.Digest, inc.Sentence, body).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -147,7 +147,7 @@ func (in *ingest) event(ctx context.Context, r api.Record) error {
 	if in.putEvent == nil { // compiled once a batch: batches are mostly events
 		stmt, err := in.tx.PrepareContext(ctx, `
 			INSERT INTO events (agent, key, time, received, kind, container, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (agent, key) DO NOTHING`)
+			ON CONFLICT (key, agent) DO NOTHING`)
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (in *ingest) reject(ctx context.Context, r api.Record, reason string) error
 	in.done.Rejected++
 	_, err := in.tx.ExecContext(ctx, `
 		INSERT INTO rejects (agent, key, received, reason, body) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (agent, key) DO NOTHING`, in.agent, key, in.now, reason, []byte(body))
+		ON CONFLICT (key, agent) DO NOTHING`, in.agent, key, in.now, reason, []byte(body))
 	return err
 }
 

@@ -49,11 +49,14 @@ CREATE TABLE incidents (
 	image     TEXT NOT NULL,
 	sentence  TEXT NOT NULL,
 	body      BLOB NOT NULL,
-	UNIQUE (agent, key)
+	UNIQUE (key, agent)
 );
 CREATE INDEX incidents_received ON incidents (received, severity, outcome);
 CREATE INDEX incidents_container ON incidents (container, id);
 CREATE INDEX incidents_image ON incidents (image, id);
+CREATE INDEX incidents_host ON incidents (host, id);
+CREATE INDEX incidents_policy ON incidents (policy, id);
+CREATE INDEX incidents_detection ON incidents (detection, id);
 
 CREATE TABLE events (
 	id        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,7 +67,7 @@ CREATE TABLE events (
 	kind      TEXT NOT NULL,
 	container TEXT NOT NULL,
 	body      BLOB NOT NULL,
-	UNIQUE (agent, key)
+	UNIQUE (key, agent)
 );
 CREATE INDEX events_container ON events (container, id);
 
@@ -75,7 +78,7 @@ CREATE TABLE rejects (
 	received BIGINT NOT NULL,
 	reason   TEXT NOT NULL,
 	body     BLOB NOT NULL,
-	UNIQUE (agent, key)
+	UNIQUE (key, agent)
 );
 
 CREATE TABLE images (
