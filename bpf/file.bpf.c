@@ -103,6 +103,9 @@ static __always_inline int on_open(s64 fd)
 	if (write && magic == CGROUP_SUPER_MAGIC &&
 	    is_named(BPF_CORE_READ(file, f_path.dentry), "release_agent", 13))
 		consider(work, w.slot, CONTROL_RELEASE_AGENT, 0);
+	else if (write && magic == PROC_SUPER_MAGIC &&
+		 is_named(BPF_CORE_READ(file, f_path.dentry), "core_pattern", 12))
+		consider(work, w.slot, CONTROL_CORE_PATTERN, 0);
 	else if (rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it
 	if (work->mode >= MODE_BLOCK) {
@@ -155,7 +158,7 @@ int on_exit_open_by_handle_at(struct sys_exit_args *ctx)
 }
 
 static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
-					u64 ino)
+					u64 ino, struct unix_address *addr)
 {
 	struct net_event *e = reserve(struct net_event, kind, outcome);
 
@@ -175,6 +178,8 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 	e->pad = 0;
 	e->ino = ino;
 	e->path[0] = 0;
+	if (addr)
+		bpf_probe_read_kernel_str(e->path, sizeof(e->path), &addr->name[0].sun_path);
 	bpf_ringbuf_submit(e, 0);
 }
 
@@ -217,7 +222,7 @@ int on_exit_socket(struct sys_exit_args *ctx)
 		return 0;
 	if (w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
 		outcome = stop(w.slot->mode[CONTROL_NETWORK]);
-	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, AF_PACKET, 0);
+	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, AF_PACKET, 0, 0);
 	return 0;
 }
 
@@ -265,7 +270,7 @@ int on_exit_connect(struct sys_exit_args *ctx)
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	emit_socket(&w, KIND_CONNECT, CONTROL_ENGINE_SOCKET, stop(w.slot->mode[CONTROL_ENGINE_SOCKET]),
-		    AF_UNIX, key.ino);
+		    AF_UNIX, key.ino, BPF_CORE_READ((struct unix_sock *)peer, addr));
 	return 0;
 }
 

@@ -247,25 +247,48 @@ int on_sock_create(struct bpf_sock *ctx)
 	return outcome != OUTCOME_PREVENTED;
 }
 
-static __always_inline bool same(const char *s, const char *word, u32 n)
+// eq is 1 for equal numbers, else 0, without a branch: the verifier would
+// follow every combination of branches through all rounds of the loop below.
+static __always_inline u64 eq(u64 a, u64 b)
 {
-	for (u32 i = 0; i < n; i++)
-		if (s[i] != word[i])
-			return false;
-	return true;
+	u64 x = a ^ b, n = -x;
+
+	barrier_var(n);
+	return ((x | n) >> 63) ^ 1;
 }
 
-// Stratum, the miners' protocol: a JSON request named mining.* (Bitcoin's
-// dialect) or a login with an agent (Monero's).
-static __always_inline bool is_stratum(const char *data, u32 len)
+#define WORD8(A, B, C, D, E, F, G, H)                                                     \
+	((u64)(A) << 56 | (u64)(B) << 48 | (u64)(C) << 40 | (u64)(D) << 32 | (u64)(E) << 24 | \
+	 (u64)(F) << 16 | (u64)(G) << 8 | (u64)(H))
+#define WORD7(B, C, D, E, F, G, H) WORD8(0, B, C, D, E, F, G, H)
+#define WORD6(C, D, E, F, G, H) WORD8(0, 0, C, D, E, F, G, H)
+#define LAST(W, N) ((W) & (~0ULL >> (64 - (N) * 8)))
+
+// Stratum, the miners' protocol: a JSON request whose method is mining.*
+// (Bitcoin's dialect), eth_submitLogin (Ethereum's), or a login that brings a
+// miner's fields (Monero's). Behind the data there are zeros.
+static __always_inline bool is_stratum(const char *data)
 {
-	for (u32 i = 0; i < HEAD_LEN - 8; i++) {
-		if (i + 8 > len)
-			return false;
-		if (same(data + i, "\"mining.", 8) || same(data + i, "\"login\"", 7))
-			return true;
+	// The last eight bytes; whether "method" was read and its value not
+	// begun; bytes of the value so far.
+	u64 last = 0, armed = 0, age = 0, stratum = 0, login = 0, miner = 0;
+
+	for (u32 i = 0; i < HEAD_LEN; i++) {
+		u64 c = (unsigned char)data[i], first;
+
+		last = last << 8 | c;
+		first = armed & ~(eq(c, ' ') | eq(c, ':') | eq(c, '\t'));
+		age = first | (age + (1 - eq(age, 0))) * (1 - first);
+		stratum |= eq(age, 8) & (eq(last, WORD8('"', 'm', 'i', 'n', 'i', 'n', 'g', '.')) |
+					 eq(last, WORD8('"', 'e', 't', 'h', '_', 's', 'u', 'b')));
+		login |= eq(age, 7) & eq(LAST(last, 7), WORD7('"', 'l', 'o', 'g', 'i', 'n', '"'));
+		miner |= eq(LAST(last, 7), WORD7('"', 'a', 'g', 'e', 'n', 't', '"')) |
+			 eq(LAST(last, 7), WORD7('"', 'r', 'i', 'g', 'i', 'd', '"')) |
+			 eq(LAST(last, 6), WORD6('"', 'p', 'a', 's', 's', '"')) |
+			 eq(LAST(last, 6), WORD6('"', 'a', 'l', 'g', 'o', '"'));
+		armed = (armed & ~first) | eq(last, WORD8('"', 'm', 'e', 't', 'h', 'o', 'd', '"'));
 	}
-	return false;
+	return stratum | (login & miner);
 }
 
 // payload_at finds where TCP's data begins in a packet; 0: there is none.
@@ -325,7 +348,7 @@ int on_egress(struct __sk_buff *skb)
 	number = f->slot;
 	slot = bpf_map_lookup_elem(&slots, &number);
 	mode = slot ? slot->mode[CONTROL_MINER] : MODE_OFF;
-	if (mode && is_stratum(b.data, len))
+	if (mode && is_stratum(b.data))
 		outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : OUTCOME_DETECTED;
 	// A refused flow stays refused: TCP sends the same bytes again.
 	if (f->packets & FLOW_REFUSED)

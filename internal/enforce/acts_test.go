@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 	if args := os.Getenv(loaderVar); args != "" {
 		os.Exit(loader(args))
 	}
+	removeLeftovers()
 	os.Exit(m.Run())
 }
 
@@ -93,6 +94,10 @@ func actions() map[string]func([]string) error {
 				return err
 			}
 			return f.Close()
+		},
+		"write3": func(a []string) error { // to the descriptor 3
+			_, err := os.NewFile(3, "3").WriteString(a[0])
+			return err
 		},
 		"read": func(a []string) error {
 			_, err := os.ReadFile(a[0])

@@ -69,6 +69,23 @@ func scope(t testing.TB, h *sensor.Hierarchy) enforce.Options {
 	return enforce.Options{Pin: pin, Hierarchy: h, Under: parent, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1"}
 }
 
+// removeLeftovers ends what a test process that was killed left in force.
+func removeLeftovers() {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 || !strings.Contains(line, " - bpf ") {
+			continue
+		}
+		if ok, _ := filepath.Match(filepath.Join(os.TempDir(), "Test*", "*", "bpf"), fields[4]); ok {
+			_ = sensor.Remove(fields[4]) // busy: another test's that runs
+		}
+	}
+}
+
 func removeGroup(t testing.TB, path string) {
 	_ = filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error { return nil })
 	entries, _ := os.ReadDir(path)
@@ -161,6 +178,9 @@ func (g *guard) told() string {
 		}
 		if e.Exec != nil {
 			fmt.Fprintf(&b, " %+v", *e.Exec)
+		}
+		if e.Exit != nil {
+			fmt.Fprintf(&b, " %+v", *e.Exit)
 		}
 		if e.Network != nil {
 			fmt.Fprintf(&b, " %+v", *e.Network)

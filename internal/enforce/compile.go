@@ -89,14 +89,12 @@ func alwaysOn(detection string) (control int, ok bool) {
 	return 0, false
 }
 
-// minerMode: detection unless policy switches it off or wants it stopped.
+// minerMode: stopped, which is the detection's own default, unless policy says
+// otherwise.
 func minerMode(run policy.Run) uint8 {
 	set := run.Detections[sensor.DetectionMiner]
-	switch {
-	case set.Disabled:
+	if set.Disabled {
 		return bpf.ModeOff
-	case set.Effect == "":
-		return bpf.ModeDetect
 	}
 	return mode(set.Effect, run.Audit)
 }

@@ -79,8 +79,20 @@ func TestKernelCorePattern(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := g.box()
-	if r := b.act("rewrite %s", path); r.code != int(syscall.EPERM) {
-		t.Errorf("write: %+v", r)
+	if r := b.act("rewrite %s", path); r.code != 128+9 {
+		t.Errorf("opened for writing: %+v", r)
+	}
+	g.wait("core_pattern", decided(b.id, event.ControlDetection, event.Killed))
+	// A descriptor that came from elsewhere cannot be written to either.
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := b.actCommand("write3 " + strings.TrimSpace(string(before)))
+	c.ExtraFiles = []*os.File{f}
+	if r := finish(c); r.code != int(syscall.EPERM) {
+		t.Errorf("written: %+v", r)
 	}
 	e := g.wait("core_pattern", decided(b.id, event.ControlDetection, event.Prevented))
 	if e.File.Path != path || !e.File.Write || e.File.Filesystem != "proc" || e.Decision.Rule != "escape-core-pattern" {
@@ -137,7 +149,7 @@ func TestKernelEngineSocket(t *testing.T) {
 		t.Errorf("another socket: %+v", r)
 	}
 	e := g.wait("engine socket", decided(b.id, event.ControlDetection, event.Killed))
-	if e.Decision.Rule != "container-socket" || e.Network.Family != "unix" {
+	if e.Decision.Rule != "container-socket" || e.Network.Family != "unix" || e.Network.Path != dir+"/engine.sock" {
 		t.Errorf("event: %+v %+v", e.Decision, e.Network)
 	}
 }

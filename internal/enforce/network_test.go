@@ -121,7 +121,8 @@ func TestKernelMiner(t *testing.T) {
 			}()
 		}
 	}()
-	b := g.box()
+	audit := policy.Run{Audit: true}
+	b := g.box(assign(t, g, audit))
 	if r := finish(inHostNetwork(b.actCommand("stratum " + l.Addr().String()))); r.code != 0 {
 		t.Errorf("detect: %+v", r)
 	}

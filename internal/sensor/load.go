@@ -380,6 +380,7 @@ func (o *Objects) Unload() error { return errors.Join(o.Close(), Remove(o.pin)) 
 
 // Remove unpins everything below a pin folder, also what a dead agent or test
 // left there. A BPF file system that was mounted on the folder itself goes too.
+// While an agent holds the folder it is ErrBusy.
 func Remove(pin string) error {
 	if pin == "" {
 		pin = DefaultPin
@@ -387,6 +388,11 @@ func Remove(pin string) error {
 	if !onBPF(pin) {
 		return nil
 	}
+	o := &Objects{pin: pin}
+	if err := o.acquire(); err != nil {
+		return err
+	}
+	defer o.Close()
 	entries, err := os.ReadDir(pin)
 	if err != nil {
 		return fmt.Errorf("pin folder: %w", err)

@@ -67,18 +67,20 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var wg sync.WaitGroup
-	errs := make(chan error, 2)
-	read := func(r *ringbuf.Reader, before func()) {
-		defer cancel() // one that fails ends both
-		errs <- s.read(r, before, handle)
+	read := func(r *ringbuf.Reader, before func()) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			defer cancel() // one that fails ends both
+			done <- s.read(r, before, handle)
+		}()
+		return done
 	}
-	wg.Go(func() { read(telemetry, nil) })
-	wg.Go(func() { read(decisions, func() { s.catchUp(ctx, telemetry) }) })
+	told := read(telemetry, nil)
+	decided := read(decisions, func() { s.catchUp(ctx, telemetry) })
 	s.keepTime(ctx)
-	closing := errors.Join(telemetry.Close(), decisions.Close())
-	wg.Wait()
-	return errors.Join(<-errs, <-errs, closing)
+	// In this order: reading decisions looks at the telemetry's ring.
+	closing := errors.Join(decisions.Close(), <-decided)
+	return errors.Join(closing, telemetry.Close(), <-told)
 }
 
 // keepTime returns when ctx ends.
