@@ -191,6 +191,9 @@ func (s scanner) object() (*object, error) {
 		if o.member(m.key) != nil {
 			return nil, fmt.Errorf("%q stands there twice", m.key)
 		}
+		if m.key != directive && strings.EqualFold(m.key, directive) {
+			return nil, fmt.Errorf("%q is no directive: the engine wants it spelt %q", m.key, directive)
+		}
 		o.members = append(o.members, m)
 	}
 	if _, _, _, err := s.next(); err != nil {
