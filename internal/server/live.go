@@ -175,4 +175,8 @@ func (s *sender) printf(format string, args ...any) {
 	if s.err == nil {
 		s.err = s.control.Flush()
 	}
+	if s.err == nil {
+		// HTTP/2 ends a stream at its deadline also when nothing is being written.
+		s.err = s.control.SetWriteDeadline(time.Time{})
+	}
 }
