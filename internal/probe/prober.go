@@ -60,7 +60,7 @@ func (p *prober) prepare() error {
 	if err := p.place(); err != nil {
 		return err
 	}
-	removeLeftovers(h)
+	removeLeftovers(h, filepath.Dir(p.dir))
 	if p.scratch, err = makeScratch(h, filepath.Base(p.dir)); err != nil {
 		return err
 	}

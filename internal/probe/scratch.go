@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,28 +93,46 @@ func unescapeMount(s string) string {
 // and a word of its own follow.
 const scratchPrefix = "breakwater-probe-"
 
-// removeLeftovers takes away the scratch cgroups of probers that were killed.
-// What is in use, or not ours to remove, stays.
-func removeLeftovers(h hierarchies) {
+// removeLeftovers takes away the scratch cgroups and folders of probers that
+// were killed. What is in use, or not ours to remove, stays.
+func removeLeftovers(h hierarchies, folders string) {
 	mounts := []string{h.unified}
 	for _, m := range h.legacy {
 		mounts = append(mounts, m)
 	}
 	for _, m := range mounts {
-		dirs, err := filepath.Glob(filepath.Join(m, scratchPrefix+"*"))
-		if err != nil || m == "" {
+		if m == "" {
 			continue
 		}
-		for _, dir := range dirs {
-			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), scratchPrefix), "-")
-			if _, err := os.Stat(filepath.Join("/proc", pid)); pid == "" || err == nil {
-				continue
-			}
+		for _, dir := range ofTheDead(m) {
 			// A v1 canary that was frozen cannot even die before this.
 			_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
 			_ = os.Remove(dir)
 		}
 	}
+	for _, dir := range ofTheDead(folders) {
+		var info syscall.Stat_t
+		if err := syscall.Lstat(dir, &info); err == nil && info.Uid == 0 {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
+// ofTheDead are the scratch names below parent whose prober is no more.
+func ofTheDead(parent string) []string {
+	paths, err := filepath.Glob(filepath.Join(parent, scratchPrefix+"*"))
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(paths, func(path string) bool {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), scratchPrefix), "-")
+		n, err := strconv.Atoi(pid)
+		if err != nil || n <= 0 {
+			return true
+		}
+		_, err = os.Stat(filepath.Join("/proc", pid))
+		return err == nil
+	})
 }
 
 func makeScratch(h hierarchies, name string) (*scratch, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,13 +56,16 @@ func goBuild(ctx context.Context, root string, args ...string) error {
 
 // Boot runs a guest until it switches itself off and returns its results. A
 // guest that is not done in time is an error, with the results that it had
-// until then.
-func (l *Lab) Boot(ctx context.Context, g Guest, initrd string, timeout time.Duration) ([]Result, error) {
+// until then. Live gets the console as it comes, unless nil.
+func (l *Lab) Boot(ctx context.Context, g Guest, initrd string, timeout time.Duration, live io.Writer) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := l.qemu(ctx, g, initrd)
 	var console, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &complaints
+	if live != nil {
+		cmd.Stdout = io.MultiWriter(&console, live)
+	}
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("guest %s was not done in %s: %w", g, timeout, ctx.Err())

@@ -97,7 +97,7 @@ func TestBootWithoutKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	lab := &Lab{Dir: dir}
-	if _, err := lab.Boot(t.Context(), Guests()[0], "/absent", 1e10); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := lab.Boot(t.Context(), Guests()[0], "/absent", 1e10, nil); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("booted without a kernel: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ type Plan struct {
 	Suites   []Suite
 	Parallel int           // guests at a time; each takes a processor
 	Timeout  time.Duration // of one guest
+	Console  io.Writer     // gets the guests' consoles as they come; nil: nobody
 }
 
 // Outcome is what came of one guest.
@@ -66,7 +68,7 @@ func (l *Lab) Run(ctx context.Context, root string, plan Plan, report func(Outco
 
 func (l *Lab) runGuest(ctx context.Context, g Guest, initrd string, plan Plan) Outcome {
 	start := time.Now()
-	results, err := l.Boot(ctx, g, initrd, plan.Timeout)
+	results, err := l.Boot(ctx, g, initrd, plan.Timeout, plan.Console)
 	return Outcome{Guest: g, Results: results, Took: time.Since(start), Err: judge(results, plan.Suites, err)}
 }
 

@@ -49,10 +49,14 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	verbose := flags.Bool("v", false, "print the output of tests that pass, too")
 	parallel := flags.Int("parallel", runtime.NumCPU(), "guests at a time")
 	timeout := flags.Duration("timeout", 15*time.Minute, "of one guest")
+	console := flags.Bool("console", false, "print the guests' consoles as they come")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
 	plan := kernel.Plan{Parallel: *parallel, Timeout: *timeout}
+	if *console {
+		plan.Console = os.Stderr
+	}
 	if plan.Guests, err = pickGuests(*guest); err != nil {
 		return false, err
 	}
