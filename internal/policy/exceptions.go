@@ -98,9 +98,10 @@ func (p *Policy) ended(now time.Time, s Subject, ruleID string) time.Time {
 // lifter holds what the exceptions of one policy read about one subject and
 // rule. It belongs to one goroutine.
 type lifter struct {
-	exceptions []exception // those that still count
-	names      []*imageView
-	vars       map[string]any
+	exceptions   []exception // those that still count
+	names        []*imageView
+	tooManyNames bool
+	vars         map[string]any
 }
 
 func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
@@ -111,7 +112,7 @@ func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
 		}
 	}
 	if len(l.exceptions) > 0 {
-		l.names = s.names(ImageConfig{})
+		l.names, l.tooManyNames = s.names(ImageConfig{}), s.tooManyNames()
 		l.vars = s.variables()
 		l.vars["rule"] = ruleID
 		l.vars["finding"] = &event.Finding{}
@@ -144,5 +145,5 @@ func (l *lifter) everyName(match *condition.Condition) bool {
 			return true
 		}
 	}
-	return true
+	return !l.tooManyNames
 }

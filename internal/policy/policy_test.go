@@ -1,7 +1,9 @@
 package policy_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -74,6 +76,51 @@ func TestTheEmptySetAllowsEverything(t *testing.T) {
 	if r := set.Run(now, policy.Subject{}); r.Respond || r.Audit || r.Drift.On {
 		t.Errorf("run: %+v", r)
 	}
+}
+
+// More names than anybody looks at must not lead out of a scope or a rule, nor
+// into an exception.
+func TestTooManyNames(t *testing.T) {
+	set := newSet(t, parse(t, head+`
+scope: image.repository == "evil"
+image:
+  rules: [{id: r, deny: image.tag == "latest", message: m}]
+exceptions:
+  - {match: image.repository.startsWith("x"), reason: r, expires: 2027-01-01}
+`))
+	facts := policy.ImageFacts{Scanned: true, Judged: true}
+	for i := range 501 {
+		facts.Image.References = append(facts.Image.References, fmt.Sprintf("x/%d:1", i))
+	}
+	if v := set.Image(now, facts); v.Allowed || !strings.Contains(v.Violations[0].Message, "more than 500 names") {
+		t.Errorf("%+v", v)
+	}
+	facts.Image.References = facts.Image.References[:500]
+	if v := set.Image(now, facts); !v.Allowed || len(v.Policies) != 0 {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	set := shipped(t, "strict.yaml")
+	facts := policy.ImageFacts{Scanned: true, Judged: true, Findings: []event.Finding{{ID: "CVE-2024-0001", Severity: "critical"}}}
+	facts.Image.References = []string{"registry.acme.example/payments/api:1"}
+	facts.Config.User = "app"
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 50 {
+				if v := set.Image(now, facts); !v.Allowed {
+					t.Errorf("%+v", v.Violations)
+				}
+				if v := set.Start(now, policy.StartFacts{Subject: facts.Subject}); v.Allowed {
+					t.Error("a container without limits passes")
+				}
+				set.Run(now, facts.Subject)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestStages(t *testing.T) {

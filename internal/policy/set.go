@@ -72,7 +72,7 @@ func (p *Policy) covers(s Subject) bool {
 			return false
 		}
 	}
-	return false
+	return s.tooManyNames()
 }
 
 func missingKey(err error) bool { return strings.Contains(err.Error(), "no such key") }
@@ -147,5 +147,9 @@ func (j *judgement) apply(p *Policy, r rule, names []*imageView, vars map[string
 		if !r.deny.Reads("image") {
 			return
 		}
+	}
+	if j.subject.tooManyNames() {
+		j.violated(p, event.Violation{Rule: r.id, Source: r.source, Remediation: "Remove names from the image",
+			Message: fmt.Sprintf("%s (the image has more than %d names, so not all could be judged)", r.message, maxNames)})
 	}
 }

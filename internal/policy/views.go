@@ -77,7 +77,10 @@ var environments = sync.OnceValues(func() (*envs, error) {
 })
 
 // maxNames bounds how many references of one image a condition is tried on.
-const maxNames = 32
+// An image with more is under every policy and under no exception.
+const maxNames = 500
+
+func (s Subject) tooManyNames() bool { return len(s.Image.References) > maxNames }
 
 // names is the image once per reference: an image is its content, and whoever
 // adds or removes a name must not thereby leave a scope.
