@@ -23,7 +23,7 @@ type scanCommand struct {
 	policies             []string
 	format, output       string
 	engine, intel, stage string
-	quiet                bool
+	quiet, verify        bool
 	timeout              time.Duration
 }
 
@@ -56,6 +56,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
 	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
+	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
 	return cmd
 }
@@ -74,7 +75,7 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	}
 	defer done()
 	progress := newScanProgress(env.stderr, s.quiet)
-	options := scan.Options{Target: target, Engine: s.engine, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Progress: progress.show}
+	options := scan.Options{Target: target, Engine: s.engine, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
 	if judge != nil {
 		options.Judge = judge
 	}

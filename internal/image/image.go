@@ -10,9 +10,11 @@
 // Everything here is hostile input. Nothing touches the host's file system:
 // names are only cleaned and compared, links are never followed on a disk, and
 // every count, size and depth has a limit. The config's SHA-256 must be the
-// one the archive names, and each layer's must be the diff id that the config
-// names, so a report always speaks about the content of its digest. Hashing
-// runs over the bytes that are read anyway.
+// one the archive names. Whether each layer's content is what the config names
+// is checked on demand ([Options].Verify): hashing costs three times as much
+// as all the rest together (measured: 0.44 of 0.69 s of CPU for 750 MB, SHA
+// instructions included), and content that is not read needs not be fetched at
+// all: without Verify, plain layers of a file are skipped through.
 package image
 
 import (
@@ -60,7 +62,13 @@ func orDefault[T int | int64](v, d T) T {
 type Options struct {
 	// Want selects one image of an archive that holds several: a tag as the
 	// archive writes it, or a config digest. Empty: the archive must hold one.
-	Want   string
+	Want string
+	// Verify hashes every layer and refuses the image when one is not what the
+	// config names. Without it, layers carry the diff ids that the config
+	// names: enough for an engine's own export, and for an archive that an
+	// engine will check when it loads it, but not for keeping the result under
+	// the image's digest.
+	Verify bool
 	Limits Limits
 	// Progress is told about the work done so far; it must be quick and safe
 	// for concurrent calls. Nil is allowed.
@@ -136,6 +144,7 @@ func (e *LimitError) Error() string {
 type reading struct {
 	ctx      context.Context
 	limits   Limits
+	verify   bool
 	progress func(Progress)
 	entries  atomic.Int64
 	bytes    atomic.Int64
@@ -145,11 +154,11 @@ type reading struct {
 }
 
 func newReading(ctx context.Context, o Options) *reading {
-	return &reading{ctx: ctx, limits: o.Limits.withDefaults(), progress: o.Progress}
+	return &reading{ctx: ctx, limits: o.Limits.withDefaults(), verify: o.Verify, progress: o.Progress}
 }
 
-func (s *reading) addBytes(n int) error {
-	if s.bytes.Add(int64(n)) > s.limits.Bytes {
+func (s *reading) addBytes(n int64) error {
+	if s.bytes.Add(n) > s.limits.Bytes {
 		return &LimitError{"bytes of layer content", s.limits.Bytes}
 	}
 	return s.ctx.Err()

@@ -39,7 +39,16 @@ func newRecord() image.Sink { return &record{content: map[string]string{}} }
 // read reads both ways and checks that they agree.
 func read(t testing.TB, archive []byte, o image.Options) (*image.Image, error) {
 	t.Helper()
+	o.Verify = true
 	img, err := image.ReadArchive(context.Background(), bytes.NewReader(archive), int64(len(archive)), o, newRecord)
+	if err == nil {
+		o.Verify = false
+		quick, err := image.ReadArchive(context.Background(), bytes.NewReader(archive), int64(len(archive)), o, newRecord)
+		if err != nil || describe(quick) != describe(img) {
+			t.Fatalf("without hashing: %v", err)
+		}
+		o.Verify = true
+	}
 	streamed, streamErr := image.ReadStream(context.Background(), bytes.NewReader(archive), o, newRecord)
 	if (err == nil) != (streamErr == nil) {
 		t.Fatalf("by offsets: %v; as a stream: %v", err, streamErr)
@@ -320,6 +329,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := image.Limits{Entries: 1000, Bytes: 1 << 20, Metadata: 1 << 16}
 		_, _ = image.ReadArchive(t.Context(), bytes.NewReader(data), int64(len(data)), image.Options{Limits: limits}, newRecord)
+		_, _ = image.ReadArchive(t.Context(), bytes.NewReader(data), int64(len(data)), image.Options{Limits: limits, Verify: true}, newRecord)
 		_, _ = image.ReadStream(t.Context(), bytes.NewReader(data), image.Options{Limits: limits}, newRecord)
 	})
 }

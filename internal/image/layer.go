@@ -17,27 +17,40 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-const blockSize = 256 << 10 // one read of a layer; large enough to make syscalls cheap, small enough for the cache
+const (
+	blockSize = 256 << 10 // one read of a layer that is read whole; makes syscalls cheap, fits the cache
+	jumpSize  = 32 << 10  // one read of a layer that is skipped through: headers and small files
+)
 
-// blocks reads a decompressed layer in large blocks, hashing each once. It is
-// an io.Seeker so that archive/tar skips content without copying it; only
-// moving forward from the current place works.
+// blocks reads a decompressed layer in large blocks. It is an io.Seeker so
+// that archive/tar skips content without copying it; only moving forward from
+// the current place works.
 type blocks struct {
 	state *reading
 	src   io.Reader
-	hash  hash.Hash
+	hash  hash.Hash         // of everything, or nil
+	jump  *io.SectionReader // src as a file to skip through, or nil
 	buf   []byte
 	r, w  int
 	off   int64 // of buf[r] in the layer
 	next  int64 // bytes at which to report progress again
 }
 
-func newBlocks(state *reading, src io.Reader) *blocks {
-	return &blocks{state: state, src: src, hash: sha256.New(), buf: make([]byte, blockSize)}
+func newBlocks(state *reading, src io.Reader, at *io.SectionReader) *blocks {
+	b := &blocks{state: state, src: src}
+	size := blockSize
+	switch {
+	case state.verify:
+		b.hash = sha256.New()
+	case at != nil:
+		b.src, b.jump, size = nil, at, jumpSize
+	}
+	b.buf = make([]byte, size)
+	return b
 }
 
 func (b *blocks) fill() error {
-	n, err := b.src.Read(b.buf)
+	n, err := b.read()
 	b.r, b.w = 0, n
 	if n == 0 {
 		if err == nil {
@@ -45,15 +58,26 @@ func (b *blocks) fill() error {
 		}
 		return err
 	}
-	b.hash.Write(b.buf[:n])
-	if err := b.state.addBytes(n); err != nil {
-		return err
+	if b.hash != nil {
+		b.hash.Write(b.buf[:n])
 	}
+	return b.count(int64(n))
+}
+
+func (b *blocks) read() (int, error) {
+	if b.jump != nil {
+		return b.jump.ReadAt(b.buf, b.off)
+	}
+	return b.src.Read(b.buf)
+}
+
+// count keeps the account of a layer's bytes, read or skipped.
+func (b *blocks) count(n int64) error {
 	if b.off >= b.next {
 		b.next = b.off + 16<<20
 		b.state.report()
 	}
-	return nil
+	return b.state.addBytes(n)
 }
 
 func (b *blocks) Read(p []byte) (int, error) {
@@ -74,6 +98,9 @@ func (b *blocks) Seek(offset int64, whence int) (int64, error) {
 	}
 	for offset > 0 {
 		if b.r == b.w {
+			if b.jump != nil {
+				return b.leap(offset)
+			}
 			if err := b.fill(); err != nil {
 				return b.off, unexpected(err)
 			}
@@ -86,8 +113,21 @@ func (b *blocks) Seek(offset int64, whence int) (int64, error) {
 	return b.off, nil
 }
 
-// rest reads to the end, for the hash.
+// leap moves on without reading; nothing is buffered.
+func (b *blocks) leap(offset int64) (int64, error) {
+	if offset > b.jump.Size()-b.off {
+		return b.off, io.ErrUnexpectedEOF
+	}
+	b.off += offset
+	return b.off, b.count(offset)
+}
+
+// rest goes to the end: for the hash, and to know the size.
 func (b *blocks) rest() error {
+	if b.jump != nil {
+		b.off = b.jump.Size()
+		return nil
+	}
 	for {
 		b.off += int64(b.w - b.r)
 		if err := b.fill(); err != nil {
@@ -100,7 +140,13 @@ func (b *blocks) rest() error {
 	}
 }
 
-func (b *blocks) digest() string { return "sha256:" + hex.EncodeToString(b.hash.Sum(nil)) }
+// digest is the layer's diff id, or "" when it was not computed.
+func (b *blocks) digest() string {
+	if b.hash == nil {
+		return ""
+	}
+	return "sha256:" + hex.EncodeToString(b.hash.Sum(nil))
+}
 
 func unexpected(err error) error {
 	if err == io.EOF {
@@ -117,7 +163,7 @@ type content struct {
 
 // readLayer walks one layer into sink. raw is the blob as the archive holds
 // it; at is the same bytes by offset, or nil.
-func (s *reading) readLayer(raw io.Reader, at io.ReaderAt, sink Sink) (Layer, error) {
+func (s *reading) readLayer(raw io.Reader, at *io.SectionReader, sink Sink) (Layer, error) {
 	plain, compressed, closer, err := decompress(raw)
 	if err != nil {
 		return Layer{}, err
@@ -126,7 +172,7 @@ func (s *reading) readLayer(raw io.Reader, at io.ReaderAt, sink Sink) (Layer, er
 	if compressed {
 		at = nil
 	}
-	b := newBlocks(s, plain)
+	b := newBlocks(s, plain, at)
 	files, err := s.walk(b, at, sink)
 	if err != nil {
 		return Layer{}, err
@@ -139,7 +185,7 @@ func (s *reading) readLayer(raw io.Reader, at io.ReaderAt, sink Sink) (Layer, er
 	return Layer{DiffID: b.digest(), Size: b.off, Files: files, Sink: sink}, nil
 }
 
-func (s *reading) walk(b *blocks, at io.ReaderAt, sink Sink) (files int, err error) {
+func (s *reading) walk(b *blocks, at *io.SectionReader, sink Sink) (files int, err error) {
 	tr := tar.NewReader(b)
 	for {
 		h, err := tr.Next()
@@ -167,7 +213,7 @@ func (s *reading) walk(b *blocks, at io.ReaderAt, sink Sink) (files int, err err
 
 // open gives the content of a file, by offset too where that is possible:
 // sparse files are the exception, their bytes do not lie there in one piece.
-func open(e Entry, h *tar.Header, tr *tar.Reader, b *blocks, at io.ReaderAt) io.Reader {
+func open(e Entry, h *tar.Header, tr *tar.Reader, b *blocks, at *io.SectionReader) io.Reader {
 	if e.Kind != File {
 		return nil
 	}

@@ -164,10 +164,14 @@ func parseConfig(m manifest, data []byte, limits Limits) (*Image, error) {
 	return img, nil
 }
 
-// place puts the layers that were read under their diff ids and steps.
+// place puts the layers that were read under their diff ids and steps. Layers
+// that were not hashed take the ids that the config names.
 func (img *Image) place(layers []Layer) error {
 	steps := img.Config.steps()
 	for i, want := range img.Config.RootFS.DiffIDs {
+		if layers[i].DiffID == "" {
+			layers[i].DiffID = want
+		}
 		if layers[i].DiffID != want {
 			return fmt.Errorf("layer %d: its content has the digest %s, the config names %s: the archive is damaged or forged", i, layers[i].DiffID, want)
 		}

@@ -15,16 +15,21 @@ const SchemaVersion = 1
 
 // Report is what one scan of one image found.
 type Report struct {
-	Schema   int                `json:"schema"`
-	Tool     string             `json:"tool"` // "breakwater <version>"
-	Time     time.Time          `json:"time"`
-	Target   string             `json:"target"` // as the user named it
-	Image    event.Image        `json:"image"`
-	Config   policy.ImageConfig `json:"config"`
-	Distro   Distro             `json:"distro"`
-	Layers   []Layer            `json:"layers"`
-	Packages []event.Package    `json:"packages"`
-	Findings []event.Finding    `json:"findings"`
+	Schema int         `json:"schema"`
+	Tool   string      `json:"tool"` // "breakwater <version>"
+	Time   time.Time   `json:"time"`
+	Target string      `json:"target"` // as the user named it
+	Image  event.Image `json:"image"`
+	// Integrity says why the layers are the ones that Image.Digest names:
+	// "hashed" (every one was), "engine" (its own export), or "" (the archive
+	// says so; an engine checks it when it loads the archive). Only the first
+	// two may be kept under the digest.
+	Integrity string             `json:"integrity,omitempty"`
+	Config    policy.ImageConfig `json:"config"`
+	Distro    Distro             `json:"distro"`
+	Layers    []Layer            `json:"layers"`
+	Packages  []event.Package    `json:"packages"`
+	Findings  []event.Finding    `json:"findings"`
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
@@ -34,6 +39,12 @@ type Report struct {
 	Notes   []string       `json:"notes,omitempty"`
 	Verdict *event.Verdict `json:"verdict,omitempty"` // nil when no policy was asked
 }
+
+// The values of Integrity.
+const (
+	Hashed     = "hashed"
+	FromEngine = "engine"
+)
 
 // Distro is the distribution an image is made of.
 type Distro struct {

@@ -29,6 +29,7 @@ type request struct {
 	Limits image.Limits
 	Size   int64
 	Stream bool
+	Verify bool
 }
 
 // message is what the child answers, one JSON value after another: progress,
@@ -92,7 +93,7 @@ var kinds = [...]inventory.Kind{image.File: inventory.Regular, image.Dir: invent
 func readImage(ctx context.Context, req request, f *os.File, out *answers) (*report.Report, error) {
 	engine := drivers.All()
 	newSink := func() image.Sink { return layerSink{engine.NewLayer()} }
-	opts := image.Options{Want: req.Want, Limits: req.Limits, Progress: func(p image.Progress) { out.send(message{Progress: &p}) }}
+	opts := image.Options{Want: req.Want, Verify: req.Verify, Limits: req.Limits, Progress: func(p image.Progress) { out.send(message{Progress: &p}) }}
 	var img *image.Image
 	var err error
 	if req.Stream {

@@ -46,7 +46,10 @@ type Options struct {
 	Judge Judge
 	// Stage and Host are facts for the policy's scope and mode.
 	Stage, Host string
-	Limits      image.Limits
+	// Verify hashes every layer of an archive; see image.Options. An engine's
+	// own export is taken as what it says.
+	Verify bool
+	Limits image.Limits
 	// Timeout bounds the reading of the image; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Progress may be nil. It is called from one goroutine.

@@ -182,11 +182,27 @@ func TestTenGigabytesOfZeros(t *testing.T) {
 	}
 	config := `{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["sha256:unknown"]}}`
 	data := imagetest.Tar(t, imagetest.File("l.tar", layer.String()), imagetest.File("c.json", config), imagetest.File("manifest.json", `[{"Config":"c.json","Layers":["l.tar"]}]`))
-	_, err := scan.Image(t.Context(), scan.Options{Target: archive(t, data)})
-	// Its digest was not computed here: that it differs shows that the layer
-	// was read to its end.
-	if err == nil || !strings.Contains(err.Error(), "the config names sha256:unknown") {
+	rep, err := scan.Image(t.Context(), scan.Options{Target: archive(t, data)})
+	if err != nil || len(data) > 2<<20 {
 		t.Fatalf("archive of %d KB: %v", len(data)>>10, err)
+	}
+	if rep.Layers[0].Size <= 10<<30 || len(rep.Gaps) != 1 || !strings.Contains(rep.Gaps[0], "big/package.json: too large") {
+		t.Errorf("got %+v, gaps %q", rep.Layers, rep.Gaps)
+	}
+}
+
+func TestForgedLayerIsRefusedOnDemand(t *testing.T) {
+	good := sample(t)
+	data := good.Archive(t, imagetest.Old)
+	forged := archive(t, bytes.ReplaceAll(data, []byte("4.17.15"), []byte("4.17.21")))
+	if rep, err := scan.Image(t.Context(), scan.Options{Target: forged}); err != nil || rep.Integrity != "" {
+		t.Errorf("without Verify: %v", err)
+	}
+	if _, err := scan.Image(t.Context(), scan.Options{Target: forged, Verify: true}); err == nil || !strings.Contains(err.Error(), "damaged or forged") {
+		t.Errorf("with Verify: %v", err)
+	}
+	if rep, err := scan.Image(t.Context(), scan.Options{Target: archive(t, data), Verify: true}); err != nil || rep.Integrity != report.Hashed {
+		t.Errorf("a good one with Verify: %v", err)
 	}
 }
 

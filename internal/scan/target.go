@@ -96,8 +96,12 @@ func (t Target) readArchive(ctx context.Context, o Options) (*report.Report, err
 	if info.IsDir() {
 		return nil, errors.New("is a folder, not an archive; make one with `docker save -o FILE IMAGE`")
 	}
-	req := request{Want: t.want, Limits: o.Limits, Size: info.Size(), Stream: !info.Mode().IsRegular()}
-	return confined(ctx, req, f, o)
+	req := request{Want: t.want, Limits: o.Limits, Size: info.Size(), Stream: !info.Mode().IsRegular(), Verify: o.Verify}
+	rep, err := confined(ctx, req, f, o)
+	if err == nil && o.Verify {
+		rep.Integrity = report.Hashed
+	}
+	return rep, err
 }
 
 // readEngine streams the engine's export into the child through a pipe.
@@ -120,7 +124,7 @@ func (t Target) readEngine(ctx context.Context, o Options) (*report.Report, erro
 	if err != nil {
 		return nil, err
 	}
-	rep.Image.References = found.References
+	rep.Image.References, rep.Integrity = found.References, report.FromEngine
 	if rep.Image.Digest != found.Digest && found.ConfigDigest {
 		return nil, fmt.Errorf("docker (%s) exported the content %s instead of %s", o.Engine, rep.Image.Digest, found.Digest)
 	}
