@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// The ports of the intruder's listeners: the policy allows the first.
+const (
+	portAllowed = 4444
+	portRefused = 9999
+)
+
+// network gives the container's own network namespace the listeners' address
+// and opens them there.
+func (s *story) network(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(s.pid), "-n", "ip", "addr", "add", peer+"/32", "dev", "lo").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("give the demo's listeners an address: %w: %s", err, out)
+	}
+	if s.shellListener, err = listen(s.pid, portAllowed, "echo x > /witness/shell; exit\n"); err != nil {
+		return err
+	}
+	s.later(func() { s.shellListener.Close() })
+	if s.outListener, err = listen(s.pid, portRefused, "hello\n"); err != nil {
+		return err
+	}
+	s.later(func() { s.outListener.Close() })
+	return nil
+}
+
+func control(c event.Control) func(stored) bool {
+	return func(i stored) bool { return i.Decision.Control == c }
+}
+
+func detection(id string) func(stored) bool {
+	return func(i stored) bool { return i.Detection == id }
+}
+
+// attacks is what is tried, each with a witness that sees whether it worked.
+func (s *story) attacks() []attack {
+	at := func(port int) string { return net.JoinHostPort(peer, strconv.Itoa(port)) }
+	release := filepath.Join(s.cgroups, "release_agent")
+	return []attack{
+		{act: "drop a program and run it", args: []string{"drop", "/witness/drop"},
+			witness: "the file it would leave is absent",
+			harmed:  func() bool { return s.left("drop") }, fits: control(event.ControlDrift)},
+		{act: "run a program from memory", args: []string{"fileless", "/witness/fileless"},
+			witness: "the file it would leave is absent",
+			harmed:  func() bool { return s.left("fileless") }, fits: control(event.ControlFileless)},
+		{act: "open a reverse shell", args: []string{"shell", at(portAllowed)},
+			witness: "the listener's command left no file",
+			harmed:  func() bool { return s.appears("shell") }, fits: detection("reverse-shell")},
+		{act: "send data to a stranger", args: []string{"connect", at(portRefused)},
+			witness: "the listener got no connection",
+			harmed:  func() bool { return s.outListener.connections.Load() > 0 }, fits: control(event.ControlNetwork)},
+		{act: "escape by release_agent", args: []string{"escape", "/cgroups/release_agent"},
+			witness: "the kernel's release_agent is empty",
+			harmed: func() bool {
+				raw, err := os.ReadFile(release)
+				return err != nil || strings.TrimSpace(string(raw)) != ""
+			},
+			fits: detection("escape-release-agent")},
+	}
+}
+
+// appears waits a moment for a mark: the shell is told what to do after it
+// connected, so its mark may come late, and only its absence must be waited for.
+func (s *story) appears(mark string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return poll(ctx, 2*time.Second, mark+" appears", func() (bool, error) { return s.left(mark), nil }) == nil
+}

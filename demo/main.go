@@ -1,0 +1,249 @@
+// Command demo tells Breakwater's story in one terminal, for real: a vulnerable
+// image is refused, its fix is allowed, and what attackers then try inside the
+// container is stopped. Every line is checked by a witness that Breakwater does
+// not control (a file that is absent, a listener that heard nothing, an exit
+// status), and the table at the end is read back through the API.
+//
+// It runs an engine of its own and leaves nothing behind. With
+// --enforcement=off the same attacks succeed and the demo fails, which shows
+// that its witnesses can see harm.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+func main() {
+	enforcement := flag.String("enforcement", "on", "on, or off: only record; the demo then fails")
+	binary := flag.String("breakwater", "bin/breakwater", "the binary to show")
+	keep := flag.Bool("keep", false, "wait for Enter at the end, with the console still up")
+	flag.Parse()
+	if *enforcement != "on" && *enforcement != "off" {
+		fmt.Fprintf(os.Stderr, "demo: --enforcement=%s: want on or off\n", *enforcement)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	failed, err := run(ctx, *binary, *enforcement == "off", *keep)
+	stop()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(3)
+	case failed > 0:
+		fmt.Printf("\n%d of the demo's claims did not hold.\n", failed)
+		os.Exit(1)
+	}
+	fmt.Println("\nEvery claim held.")
+}
+
+// story is the demo while it runs.
+type story struct {
+	*stage
+	console                    *console
+	pid                        int    // of the service's first process
+	last                       uint64 // the newest incident seen
+	shellListener, outListener *listener
+	rows                       []row
+	failed                     int
+}
+
+// row is one line of the table at the end.
+type row struct {
+	act, witness string
+	harmless     bool
+	incident     stored
+	missing      string // why there is no incident
+}
+
+func run(ctx context.Context, binary string, observe, keep bool) (failed int, err error) {
+	if os.Geteuid() != 0 {
+		return 0, fmt.Errorf("the demo starts an engine and loads eBPF programs: run 'sudo make demo'")
+	}
+	if binary, err = filepath.Abs(binary); err != nil {
+		return 0, err
+	}
+	say("An engine of its own, and Breakwater in front of it.")
+	set, err := newStage(ctx, binary)
+	if set != nil {
+		defer set.close()
+	}
+	if err != nil {
+		return 0, err
+	}
+	address, password, err := set.guard(ctx, observe)
+	if err != nil {
+		return 0, err
+	}
+	s := &story{stage: set}
+	if s.console, err = login(ctx, address, password); err != nil {
+		return 0, err
+	}
+	source, err := os.ReadFile("demo/policy.yaml")
+	if err != nil {
+		return 0, err
+	}
+	if err := s.console.apply(ctx, source); err != nil {
+		return 0, err
+	}
+	note("console: %s, policy in force: demo/policy.yaml", address)
+	if err := s.tell(ctx); err != nil {
+		return s.failed, err
+	}
+	s.table(address)
+	if keep {
+		fmt.Printf("\nLog in at %s as admin with %s. Enter ends the demo.\n", address, password)
+		_, _ = fmt.Scanln()
+	}
+	return s.failed, nil
+}
+
+func (s *story) tell(ctx context.Context) error {
+	say("A developer builds an image with an old lodash and starts it.")
+	if err := s.buildImage(ctx, "shop:1", lodashOld); err != nil {
+		return err
+	}
+	s.refusal(ctx)
+	say("The same with privileges it does not need.")
+	s.privileged(ctx)
+	say("The fix that the refusal named: lodash %s.", lodashFixed)
+	if err := s.buildImage(ctx, "shop:2", lodashFixed); err != nil {
+		return err
+	}
+	if err := s.startService(ctx); err != nil {
+		return err
+	}
+	say("The service runs. Now somebody is inside.")
+	for _, attack := range s.attacks() {
+		if err := s.attack(ctx, attack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limits are what the demo's policy requires of a start.
+var limits = []string{"--network=none", "--memory=256m", "--pids-limit=100"}
+
+func (s *story) refusal(ctx context.Context) {
+	out, err := s.engine(ctx, append(append([]string{"run", "-d", "--name=shop"}, limits...), "shop:1")...)
+	s.show(out)
+	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop$")
+	harmless := err != nil && listErr == nil && strings.TrimSpace(names) == ""
+	s.finish(ctx, row{act: "start a vulnerable image", witness: "docker's exit status; no container exists", harmless: harmless},
+		func(i stored) bool { return i.Decision.Mechanism == "gate" })
+	if !harmless {
+		_, _ = s.engine(ctx, "rm", "-f", "shop") // it was let through: make room for the story to go on
+	}
+}
+
+func (s *story) privileged(ctx context.Context) {
+	out, err := s.engine(ctx, append(append([]string{"run", "-d", "--name=shop-root", "--privileged", "-v", "/etc:/host"}, limits...), "bw-busybox", "sleep", "60")...)
+	s.show(out)
+	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop-root$")
+	s.finish(ctx, row{act: "start it privileged, with the host's /etc", witness: "docker's exit status; no container exists",
+		harmless: err != nil && listErr == nil && strings.TrimSpace(names) == ""},
+		func(i stored) bool { return i.Decision.Mechanism == "gate" })
+	_, _ = s.engine(ctx, "rm", "-f", "shop-root") // only there when it was let through
+}
+
+func (s *story) startService(ctx context.Context) error {
+	args := append([]string{"run", "-d", "--name=shop", "-v", s.witness + ":/witness", "-v", s.cgroups + ":/cgroups"}, limits...)
+	// Root inside, so that file permissions are not what stops an attack.
+	if _, err := s.engine(ctx, append(args, "--user=0", "shop:2")...); err != nil {
+		return fmt.Errorf("the fixed image must be allowed: %w", err)
+	}
+	out, err := s.engine(ctx, "inspect", "--format={{.State.Pid}}", "shop")
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Sscan(out, &s.pid); err != nil || s.pid == 0 {
+		return fmt.Errorf("the service has no process: %s", out)
+	}
+	note("allowed, and running")
+	return s.network(ctx)
+}
+
+// attack is one thing an intruder tries.
+type attack struct {
+	act, witness string
+	args         []string // of demo/attack
+	harmed       func() bool
+	fits         func(stored) bool
+}
+
+func (s *story) attack(ctx context.Context, a attack) error {
+	args := append([]string{"exec", "shop", "attack"}, a.args...)
+	out, err := s.docker.Command(ctx, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	ending := "ended well"
+	if err != nil {
+		ending = err.Error()
+	}
+	note("attack %s: %s %s", strings.Join(a.args, " "), ending, strings.TrimSpace(string(out)))
+	s.finish(ctx, row{act: a.act, witness: a.witness, harmless: !a.harmed()}, a.fits)
+	return nil
+}
+
+// finish finds the incident that Breakwater made of an act, and says at once
+// when a claim does not hold.
+func (s *story) finish(ctx context.Context, r row, fits func(stored) bool) {
+	incident, err := s.console.await(ctx, s.last, fits)
+	if err != nil {
+		r.missing = err.Error()
+	}
+	r.incident, s.last = incident, max(s.last, incident.ID)
+	if !r.harmless {
+		note("HARM DONE (%s)", r.witness)
+	}
+	if !r.harmless || r.missing != "" || incident.Decision.Outcome == event.Detected {
+		s.failed++
+	}
+	s.rows = append(s.rows, r)
+}
+
+func (s *story) table(address string) {
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "WHAT WAS TRIED\tOUTCOME\tHARM\tWITNESS\tINCIDENT")
+	for _, r := range s.rows {
+		outcome, where, harm := string(r.incident.Decision.Outcome), fmt.Sprintf("%s/incidents/%d", address, r.incident.ID), "none"
+		if r.missing != "" {
+			outcome, where = "no incident", "-"
+		}
+		if !r.harmless {
+			harm = "DONE"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.act, outcome, harm, r.witness, where)
+	}
+	_ = w.Flush() // standard output is gone: nobody to tell
+}
+
+// show prints what the engine answered, indented.
+func (s *story) show(out string) {
+	for line := range strings.Lines(strings.TrimSpace(out)) {
+		if text := strings.TrimRight(line, "\n"); text != "" && !strings.HasPrefix(text, "Run 'docker run --help'") {
+			fmt.Println("   |", text)
+		}
+	}
+}
+
+var began = time.Now()
+
+func say(format string, args ...any) {
+	fmt.Printf("\n[%3.0f s] %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func note(format string, args ...any) { fmt.Printf("   %s\n", fmt.Sprintf(format, args...)) }
