@@ -78,32 +78,26 @@ func (s *Server) Delete(ctx context.Context, name string, by store.Actor) (store
 	return p, err
 }
 
-// Apply puts every policy of a YAML file in force, all checked before the first
-// is stored. Each is stored as a document of its own. The error of a wrong file
-// is a document.Errors.
+// Apply puts every policy of a YAML file in force, as one change: all or none.
+// Each is stored as a document of its own. The error of a wrong file is a
+// document.Errors.
 func (s *Server) Apply(ctx context.Context, source []byte, by store.Actor) ([]store.Policy, error) {
 	if _, err := policy.Parse(sourceName, source); err != nil {
 		return nil, err
 	}
-	type part struct{ name, source string }
-	var parts []part
+	var files []api.PolicyFile
 	for _, text := range documents(string(source)) {
 		policies, err := policy.Parse(sourceName, []byte(text))
 		if err != nil || len(policies) != 1 {
 			return nil, fmt.Errorf("the file cannot be split into its policies: store them one by one: %w", errors.Join(err))
 		}
-		parts = append(parts, part{policies[0].Name, text})
+		files = append(files, api.PolicyFile{Name: policies[0].Name, Source: text})
 	}
-	var out []store.Policy
-	for _, x := range parts {
-		p, err := s.store.PutPolicy(ctx, x.name, x.source, -1, by)
-		if err != nil {
-			return out, err
-		}
-		out = append(out, p)
+	out, err := s.store.PutPolicies(ctx, files, by)
+	if err == nil {
+		s.policiesChanged(ctx)
 	}
-	s.policiesChanged(ctx)
-	return out, nil
+	return out, err
 }
 
 // documents splits YAML at its document marks; parts of comments alone are left out.

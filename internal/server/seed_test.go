@@ -133,7 +133,7 @@ func drift(key string) event.Incident {
 	return event.Incident{Key: key, Time: at, Host: "harbour-1", Severity: event.SeverityHigh, Title: "Program that was not in the image",
 		Sentence: "`/tmp/xmrig` was written into `web-1` after it started, then run by `sh`; Breakwater killed it before its first instruction.",
 		Attack:   []string{"T1105"}, Container: web1(), Tree: processes,
-		Decision: event.Decision{Control: event.ControlDrift, Effect: event.EffectBlock, Outcome: event.Killed, Policy: "baseline-run", Rule: "run.exec.drift", Generation: 3, Mechanism: "exec-kill",
+		Decision: event.Decision{Control: event.ControlDrift, Effect: event.EffectBlock, Outcome: event.Killed, Policy: "baseline-run", Rule: "run.exec.drift", Generation: 1, Mechanism: "exec-kill",
 			Why: "The file was changed after the container started, and this host can kill a program before it runs, but not refuse it."},
 		Event: event.Event{Key: "ev" + key, Kind: event.KindExec, Time: at, Container: web1(), Process: &processes[2], Exec: &event.Exec{Path: "/tmp/xmrig", Upper: true, Modified: true}}}
 }
@@ -223,7 +223,7 @@ func hostStatus(agent string) event.HostStatus {
 	ledger.ID, ledger.Name, ledger.Image = strings.Repeat("77aa01bc", 8), "ledger-1", event.Image{Digest: storetest.Digest("b"), References: []string{"registry.example/shop/ledger:2.0"}}
 	legacy.ID, legacy.Name, legacy.Image = strings.Repeat("0102beef", 8), "legacy-db", event.Image{References: []string{"postgres:9"}}
 	names := []string{"baseline-host", "baseline-run"}
-	return event.HostStatus{Agent: agent, Host: "harbour-1", Version: "0.1.0", Time: time.Now(), Started: time.Now().Add(-30 * time.Hour), Generation: 3,
+	return event.HostStatus{Agent: agent, Host: "harbour-1", Version: "0.1.0", Time: time.Now(), Started: time.Now().Add(-30 * time.Hour), Generation: 1,
 		Doctor: event.Doctor{Schema: 1, Time: time.Now().Add(-10 * time.Minute), Host: "harbour-1", Kernel: "6.18.0", Tier: 2, Hierarchy: "hybrid",
 			Engines: []event.Engine{{Name: "docker", Version: "20.10.24", Socket: "/var/run/docker.sock", Gate: "installed"}},
 			Capabilities: []event.Capability{
@@ -233,8 +233,8 @@ func hostStatus(agent string) event.HostStatus {
 				{Control: event.ControlFileWrite, Title: "Writing files", Strength: event.StrengthDetect, Why: "Only seen at the system call."},
 				{Control: event.ControlMount, Title: "Mounts", Strength: event.StrengthNone, Why: "The kernel has no BPF LSM."}}},
 		Containers: []event.Guarded{
-			{Container: *web1(), Generation: 3, Policies: names, Mode: "enforce"},
-			{Container: ledger, Generation: 2, Policies: names, Mode: "audit"},
+			{Container: *web1(), Generation: 1, Policies: names, Mode: "enforce"},
+			{Container: ledger, Generation: 0, Policies: names, Mode: "audit"},
 			{Container: legacy, Generation: 0, Mode: "not covered", Why: "Its cgroup could not be found: restart it."}},
 		Accounts: []event.Account{{Kind: event.KindExec, Emitted: 48123, Stored: 48123}, {Kind: event.KindConnect, Emitted: 901233, Stored: 901200, Dropped: 33}},
 		Problems: []string{"33 connect events were dropped in the last hour."}}

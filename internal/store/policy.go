@@ -69,26 +69,63 @@ func (s *Store) DeletePolicy(ctx context.Context, name string, by Actor) (Policy
 	return s.nextPolicy(ctx, Policy{Name: name, Deleted: true}, -1, by)
 }
 
-func (s *Store) nextPolicy(ctx context.Context, next Policy, base int, by Actor) (Policy, error) {
-	err := s.tx(ctx, fmt.Sprintf("policy %q", next.Name), func(tx *sql.Tx) error {
-		old, err := scanPolicy(tx.QueryRowContext(ctx, "SELECT "+policyColumns+" FROM policies WHERE name = $1 ORDER BY version DESC LIMIT 1", next.Name))
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
+// PutPolicies adds the next version of each of several policies as one change:
+// all of them or none, in one generation. Sources that are in force already
+// change nothing.
+func (s *Store) PutPolicies(ctx context.Context, all []api.PolicyFile, by Actor) ([]Policy, error) {
+	var out []Policy
+	err := s.tx(ctx, "put policies", func(tx *sql.Tx) error {
+		out = nil
+		changed := 0
+		for _, f := range all {
+			p, isNew, err := s.addVersion(ctx, tx, Policy{Name: f.Name, Source: f.Source}, -1, by)
+			if err != nil {
+				return err
+			}
+			if isNew {
+				changed++
+			}
+			out = append(out, p)
 		}
-		if base >= 0 && base != old.Version {
-			return fmt.Errorf("%w: version %d was edited, version %d is the newest", ErrConflict, base, old.Version)
-		}
-		if next.Deleted && (old.Version == 0 || old.Deleted) {
-			return ErrNotFound
-		}
-		if old.Version > 0 && !next.Deleted && !old.Deleted && old.Source == next.Source {
-			next = old
+		if changed == 0 {
 			return nil
 		}
-		next.Version, next.Author, next.Time = old.Version+1, by.Name, s.now().UTC()
-		return s.insertPolicy(ctx, tx, next, by)
+		return s.nextGeneration(ctx, tx, by.Name, fmt.Sprintf("%d policies put", changed))
 	})
-	return next, err
+	return out, err
+}
+
+func (s *Store) nextPolicy(ctx context.Context, next Policy, base int, by Actor) (Policy, error) {
+	var out Policy
+	err := s.tx(ctx, fmt.Sprintf("policy %q", next.Name), func(tx *sql.Tx) error {
+		p, isNew, err := s.addVersion(ctx, tx, next, base, by)
+		out = p
+		if err != nil || !isNew {
+			return err
+		}
+		return s.nextGeneration(ctx, tx, by.Name, fmt.Sprintf("policy %s version %d", p.Name, p.Version))
+	})
+	return out, err
+}
+
+// addVersion adds a version with its audit line, unless the source is in force
+// already. The caller starts the generation.
+func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, next Policy, base int, by Actor) (p Policy, isNew bool, err error) {
+	old, err := scanPolicy(tx.QueryRowContext(ctx, "SELECT "+policyColumns+" FROM policies WHERE name = $1 ORDER BY version DESC LIMIT 1", next.Name))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return Policy{}, false, err
+	}
+	inForce := old.Version > 0 && !old.Deleted
+	switch {
+	case base >= 0 && base != old.Version:
+		return Policy{}, false, fmt.Errorf("%w: version %d was edited, version %d is the newest", ErrConflict, base, old.Version)
+	case next.Deleted && !inForce:
+		return Policy{}, false, ErrNotFound
+	case inForce && !next.Deleted && old.Source == next.Source:
+		return old, false, nil
+	}
+	next.Version, next.Author, next.Time = old.Version+1, by.Name, s.now().UTC()
+	return next, true, s.insertPolicy(ctx, tx, next, by)
 }
 
 func (s *Store) insertPolicy(ctx context.Context, tx *sql.Tx, p Policy, by Actor) error {
@@ -100,10 +137,6 @@ func (s *Store) insertPolicy(ctx context.Context, tx *sql.Tx, p Policy, by Actor
 	action := "policy.put"
 	if p.Deleted {
 		action = "policy.delete"
-	}
-	reason := fmt.Sprintf("%s %s version %d", action, p.Name, p.Version)
-	if err := s.nextGeneration(ctx, tx, by.Name, reason); err != nil {
-		return err
 	}
 	return s.audit(ctx, tx, by, action, p.Name, fmt.Sprintf("version %d", p.Version))
 }

@@ -352,9 +352,10 @@ func policies(t *testing.T, s *store.Store) {
 
 func generations(t *testing.T, s *store.Store) {
 	ctx := t.Context()
+	together(t, s)
 	for _, c := range []struct {
 		seen, want uint64
-	}{{0, 0}, {7, 8}, {3, 8}, {1 << 60, 8}} {
+	}{{0, 1}, {7, 8}, {3, 8}, {1 << 60, 8}} {
 		if _, err := s.RaiseGeneration(ctx, c.seen, actor); err != nil {
 			t.Fatal(err)
 		}
@@ -367,6 +368,20 @@ func generations(t *testing.T, s *store.Store) {
 	}
 	if g, err := s.Generation(ctx); err != nil || g != 9 {
 		t.Errorf("generation %d %v", g, err)
+	}
+}
+
+// together: several policies are one change, and none when they are in force.
+func together(t *testing.T, s *store.Store) {
+	t.Helper()
+	files := []api.PolicyFile{{Name: "a", Source: "1"}, {Name: "b", Source: "1"}}
+	for range 2 {
+		if _, err := s.PutPolicies(t.Context(), files, actor); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g, err := s.Generation(t.Context()); err != nil || g != 1 {
+		t.Errorf("generation %d (%v) after one change, put twice", g, err)
 	}
 }
 
