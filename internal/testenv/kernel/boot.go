@@ -86,7 +86,7 @@ func (l *Lab) qemu(ctx context.Context, g Guest, initrd string) *exec.Cmd {
 		program = filepath.Join(own, "bin/qemu-system-x86_64")
 		args = []string{"-L", filepath.Join(own, "share/qemu"), "-L", filepath.Join(own, "share/seabios"), "-L", "/usr/share/qemu", "-L", "/usr/share/seabios"}
 	}
-	args = append(args, "-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "1", "-nodefaults", "-no-user-config",
+	args = append(args, "-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "2", "-nodefaults", "-no-user-config",
 		"-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none",
 		"-kernel", l.vmlinux(g.Series), "-initrd", initrd, "-append", g.commandLine())
 	cmd := exec.CommandContext(ctx, program, args...)

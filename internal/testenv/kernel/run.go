@@ -14,7 +14,7 @@ import (
 type Plan struct {
 	Guests   []Guest
 	Suites   []Suite
-	Parallel int           // guests at a time; each takes a processor
+	Parallel int           // guests at a time; each takes two processors
 	Timeout  time.Duration // of one guest
 	Console  io.Writer     // gets the guests' consoles as they come; nil: nobody
 }
