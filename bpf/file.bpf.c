@@ -86,7 +86,7 @@ static __always_inline int on_open(s64 fd)
 	u8 outcome = OUTCOME_NONE;
 	u64 magic, repeats;
 
-	if (fd < 0 || !find_who(&w, task))
+	if (fd < 0 || !find_me(&w, task))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
@@ -213,7 +213,7 @@ int on_exit_socket(struct sys_exit_args *ctx)
 	struct sock *sk;
 	u8 outcome = OUTCOME_NONE;
 
-	if (ctx->ret < 0 || !find_who(&w, task))
+	if (ctx->ret < 0 || !find_me(&w, task))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
@@ -233,7 +233,7 @@ int on_enter_connect(struct sys_enter_connect_args *ctx)
 	struct who w = {};
 	u32 fd = ctx->fd;
 
-	if (find_who(&w, current_task()))
+	if (find_me(&w, current_task()))
 		bpf_map_update_elem(&connecting, &task, &fd, BPF_ANY);
 	return 0;
 }
@@ -250,7 +250,7 @@ int on_exit_connect(struct sys_exit_args *ctx)
 	struct sock *sk, *peer;
 	u32 *fd;
 
-	if (!find_who(&w, task))
+	if (!find_me(&w, task))
 		return 0;
 	fd = bpf_map_lookup_elem(&connecting, &id);
 	if (!fd)
@@ -287,7 +287,7 @@ int on_sysctl(struct bpf_sysctl *ctx)
 	char name[24] = {};
 	u8 outcome, mode;
 
-	if (!ctx->write || !find_who(&w, task))
+	if (!ctx->write || !find_me(&w, task))
 		return 1;
 	if (!w.inside && in_host_mounts(task))
 		return 1;

@@ -32,7 +32,7 @@ int BPF_PROG(on_bprm_check, struct linux_binprm *bprm, int ret)
 	struct who w = {};
 	struct work *work;
 
-	if (ret || !find_who(&w, task))
+	if (ret || !find_me(&w, task))
 		return ret;
 	if (!w.inside && in_host_mounts(task))
 		return 0;

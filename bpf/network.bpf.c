@@ -168,7 +168,7 @@ static __always_inline int on_v4(struct bpf_sock_addr *ctx, bool connects)
 	struct peer p = {.family = AF_INET};
 	struct who w = {};
 
-	if (!find_who(&w, current_task()))
+	if (!find_me(&w, current_task()))
 		return 1;
 	peer_v4(&p, ctx->user_ip4);
 	p.port = bpf_ntohs(ctx->user_port);
@@ -182,7 +182,7 @@ static __always_inline int on_v6(struct bpf_sock_addr *ctx, bool connects)
 	struct who w = {};
 	u32 *a = (u32 *)p.addr;
 
-	if (!find_who(&w, current_task()))
+	if (!find_me(&w, current_task()))
 		return 1;
 	a[0] = ctx->user_ip6[0];
 	a[1] = ctx->user_ip6[1];
@@ -229,7 +229,7 @@ int on_sock_create(struct bpf_sock *ctx)
 	u64 repeats;
 	u8 outcome;
 
-	if (!find_who(&w, current_task()))
+	if (!find_me(&w, current_task()))
 		return 1;
 	if (ctx->type != SOCK_RAW && (ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP))
 		return 1;

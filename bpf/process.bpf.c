@@ -56,7 +56,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
 		return 0; // a thread
-	if (find_who(&parents, parent))
+	if (find_me(&parents, parent))
 		inside = parents.inside;
 	if (!find_who(&w, child)) {
 		if (!inside)
@@ -71,7 +71,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	fill_head(&e->head, &w, KIND_FORK);
 	fill_task(&e->head, child);
-	bpf_ringbuf_submit(e, 0);
+	submit_quietly(e, 0);
 	return 0;
 }
 
@@ -86,7 +86,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	u8 outcome = OUTCOME_NONE, mechanism = MECHANISM_NONE;
 	u64 self = bpf_get_current_pid_tgid();
 
-	if (!find_who(&w, task))
+	if (!find_me(&w, task))
 		return 0;
 	// The runtime prepares the container in the host's mount namespace, and
 	// re-executes itself from memory there. Exempt by where it stands.
@@ -124,7 +124,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct who w = {};
 	u32 tgid;
 
-	if (!find_who(&w, task))
+	if (!find_me(&w, task))
 		return 0;
 	if (BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
@@ -139,7 +139,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	fill_task(&e->head, task);
 	e->code = BPF_CORE_READ(task, exit_code);
 	e->pad = 0;
-	bpf_ringbuf_submit(e, 0);
+	submit_quietly(e, 0);
 	return 0;
 }
 

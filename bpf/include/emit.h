@@ -53,6 +53,22 @@ static __always_inline void fill_head(struct head *h, struct who *w, u8 kind)
 		e_;                                                                         \
 	})
 
+// submit_quietly hands over what comes in storms without waking the reader,
+// which costs more than the rest of the program: the reader looks by itself
+// every now and then, and is woken when much has gathered.
+#define MUCH (1 << 20)
+
+static __always_inline void submit_quietly(void *e, u8 outcome)
+{
+	u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (outcome)
+		flags = 0;
+	else if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > MUCH)
+		flags = BPF_RB_FORCE_WAKEUP;
+	bpf_ringbuf_submit(e, flags);
+}
+
 // worth_telling remembers behaviours: true the first time, and once a second
 // for acts that were judged. repeats is how often it went untold since.
 static __always_inline bool worth_telling(struct seen_key *key, u8 outcome, u64 *repeats)

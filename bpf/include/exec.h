@@ -166,7 +166,7 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 				e->args_len = n;
 		}
 	}
-	bpf_ringbuf_submit(e, 0);
+	submit_quietly(e, outcome);
 }
 
 #endif

@@ -55,9 +55,8 @@ static __always_inline u64 start_of(struct task_struct *task)
 	return start - start % 10000000;
 }
 
-static __always_inline struct proc *proc_of(struct task_struct *task)
+static __always_inline struct proc *proc_of(struct task_struct *task, u32 tgid)
 {
-	u32 tgid = BPF_CORE_READ(task, tgid);
 	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
 
 	if (!p || p->start != start_of(task))
@@ -65,18 +64,11 @@ static __always_inline struct proc *proc_of(struct task_struct *task)
 	return p;
 }
 
-// find_who says which container a task belongs to; false: none, and then
-// every program lets it pass before it looks at anything else.
-static __always_inline bool find_who(struct who *w, struct task_struct *task)
+static __always_inline bool identify(struct who *w, struct task_struct *task, u32 tgid)
 {
-	struct config *c = configuration();
-	struct proc *p;
+	struct proc *p = proc_of(task, tgid);
 
-	if (!c)
-		return false;
-	w->cgroup = task_cgroup(task, c);
 	w->container = container_of_cgroup(w->cgroup);
-	p = proc_of(task);
 	if (!w->container) {
 		if (!p)
 			return false;
@@ -89,6 +81,29 @@ static __always_inline bool find_who(struct who *w, struct task_struct *task)
 	w->slot_number = w->container->slot;
 	w->slot = bpf_map_lookup_elem(&slots, &w->slot_number);
 	return w->slot != 0;
+}
+
+// find_who says which container a task belongs to; false: none, and then
+// every program lets it pass before it looks at anything else.
+static __always_inline bool find_who(struct who *w, struct task_struct *task)
+{
+	struct config *c = configuration();
+
+	if (!c)
+		return false;
+	w->cgroup = task_cgroup(task, c);
+	return identify(w, task, BPF_CORE_READ(task, tgid));
+}
+
+// find_me is find_who for the current task: helpers answer cheaper.
+static __always_inline bool find_me(struct who *w, struct task_struct *task)
+{
+	struct config *c = configuration();
+
+	if (!c)
+		return false;
+	w->cgroup = c->subsys < 0 ? bpf_get_current_cgroup_id() : task_cgroup(task, c);
+	return identify(w, task, bpf_get_current_pid_tgid() >> 32);
 }
 
 static __always_inline struct task_struct *current_task(void)

@@ -72,6 +72,11 @@ func (c *compiled) modes(run policy.Run) {
 			s.Mode[control] = bpf.ModeOff
 		}
 	}
+	if run.Observe {
+		for i, m := range s.Mode {
+			s.Mode[i] = min(m, bpf.ModeDetect)
+		}
+	}
 }
 
 // alwaysOn finds the control of an always-on detection.
@@ -89,14 +94,14 @@ func alwaysOn(detection string) (control int, ok bool) {
 	return 0, false
 }
 
-// minerMode: stopped, which is the detection's own default, unless policy says
-// otherwise.
+// minerMode: stopped, which is the detection's own default, where an enforcing
+// policy has detections respond and says nothing else; seen otherwise.
 func minerMode(run policy.Run) uint8 {
-	set := run.Detections[sensor.DetectionMiner]
+	set, _ := run.Detection(sensor.DetectionMiner, event.SeverityHigh, false, event.EffectKill)
 	if set.Disabled {
 		return bpf.ModeOff
 	}
-	return mode(set.Effect, run.Audit)
+	return mode(set.Effect, run.Audit || !run.Respond)
 }
 
 func switchMode(s policy.Switch, audit bool) uint8 {

@@ -133,7 +133,7 @@ func TestKernelMiner(t *testing.T) {
 	if e.Kind != event.KindFlow || e.Network.Head == "" || e.Decision.Rule != "miner-handshake" || e.Process.PID == 0 {
 		t.Errorf("event: %+v %+v", e.Network, e.Decision)
 	}
-	block := policy.Run{Detections: map[string]policy.DetectionSetting{"miner-handshake": {Effect: event.EffectBlock}}}
+	block := policy.Run{Respond: true, Detections: map[string]policy.DetectionSetting{"miner-handshake": {Effect: event.EffectBlock}}}
 	b = g.box(assign(t, g, block))
 	finish(inHostNetwork(b.actCommand("stratum " + l.Addr().String())))
 	if s := <-got; s != "" {

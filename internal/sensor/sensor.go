@@ -18,6 +18,10 @@ import (
 // treeCapacity bounds the process tree: about 10 MiB.
 const treeCapacity = 32768
 
+// patience is how long telemetry may lie in its ring: forks, execs and exits
+// do not wake the reader.
+const patience = 50 * time.Millisecond
+
 // clockPeriod is how often the programs are told the time of day.
 const clockPeriod = 5 * time.Second
 
@@ -99,10 +103,16 @@ func (s *Sensor) keepTime(ctx context.Context) {
 
 func (s *Sensor) read(r *ringbuf.Reader, before func(), handle func(event.Event)) error {
 	var rec ringbuf.Record
+	r.SetDeadline(time.Now().Add(patience))
 	for {
-		if err := r.ReadInto(&rec); errors.Is(err, ringbuf.ErrClosed) {
+		err := r.ReadInto(&rec)
+		switch {
+		case errors.Is(err, ringbuf.ErrClosed):
 			return nil
-		} else if err != nil {
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+			r.SetDeadline(time.Now().Add(patience))
+			continue
+		case err != nil:
 			return fmt.Errorf("read a kernel ring: %w", err)
 		}
 		if before != nil {
@@ -116,6 +126,9 @@ func (s *Sensor) read(r *ringbuf.Reader, before func(), handle func(event.Event)
 // that the tree knows the decision's process. Bounded: a full ring does not
 // hold a decision up.
 func (s *Sensor) catchUp(ctx context.Context, telemetry *ringbuf.Reader) {
+	if telemetry.AvailableBytes() == 0 || telemetry.Flush() != nil {
+		return
+	}
 	deadline := time.NewTimer(50 * time.Millisecond)
 	defer deadline.Stop()
 	tick := time.NewTicker(500 * time.Microsecond)
