@@ -70,6 +70,7 @@ func bench(binary, other string, runs, size int) error {
 	contenders := []*contender{
 		{name: "floor", args: []string{self, "floor", archive}},
 		{name: "breakwater", args: []string{binary, "scan", "--data", dir, "--format", "json", archive}},
+		{name: "and verify", args: []string{binary, "scan", "--data", dir, "--format", "json", "--verify", archive}},
 	}
 	if other != "" {
 		contenders = append(contenders, &contender{name: filepath.Base(other), args: []string{other, archive}})

@@ -163,7 +163,7 @@ func explain(ctx context.Context, err error, stderr string) error {
 	}
 	status, _ := exit.Sys().(syscall.WaitStatus)
 	switch {
-	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"):
+	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"), strings.Contains(stderr, "failed to allocate"):
 		return &CrashError{"the confined reader needed more memory than it may have"}
 	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL):
 		return &CrashError{"the confined reader was killed: it needed more CPU time or memory than it may have"}

@@ -33,8 +33,11 @@ func TestMain(m *testing.M) {
 func child() {
 	order, _ := io.ReadAll(os.Stdin)
 	budget := confine.DefaultBudget()
-	if string(order) == "cpu" {
+	switch string(order) {
+	case "cpu":
 		budget.CPU = 1
+	case "memory":
+		budget.Memory = 256 << 20
 	}
 	uid := os.Getuid() // Enter takes even that away
 	missing := confine.Enter(budget)
