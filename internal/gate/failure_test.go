@@ -34,21 +34,21 @@ func TestAgent(t *testing.T) {
 	t.Run("dead: an image that must be scanned cannot be judged", func(t *testing.T) {
 		l.refused(t, l.plainRun(), "cannot be judged", "agent does not answer", "--on-failure=open")
 	})
-	verdict := []event.Severity{event.SeverityCritical}
-	var fail error
-	a := l.startAgent(func(q api.ScanRequest) (report.Report, error) { return newReport(q.Digest, verdict...), fail })
+	finds := func(severities ...event.Severity) func(api.ScanRequest) (report.Report, error) {
+		return func(q api.ScanRequest) (report.Report, error) { return newReport(q.Digest, severities...), nil }
+	}
+	a := l.startAgent(finds(event.SeverityCritical))
 	t.Run("it scans", func(t *testing.T) {
 		l.refused(t, l.plainRun(), "image.maxSeverity", "CVE-2026-0001")
-		verdict = nil
+		a.scansWith(finds())
 		l.engine.MustRun(t, l.plainRun()...)
 		if _, _, _, scans := a.seen(); len(scans) == 0 || scans[0] != digest {
 			t.Errorf("scanned %v, want %s", scans, digest)
 		}
 	})
 	t.Run("it cannot scan: as unscanned", func(t *testing.T) {
-		fail = errScan
+		a.scansWith(func(api.ScanRequest) (report.Report, error) { return report.Report{}, errScan })
 		l.refused(t, l.plainRun(), "image.unscanned", errScan.Error())
-		fail = nil
 	})
 	t.Run("it is told of a start before it happens, and of builds", func(t *testing.T) {
 		l.setReport(digest)
@@ -77,7 +77,7 @@ func TestAgent(t *testing.T) {
 			t.Errorf("nothing waits: %+v", s)
 		}
 		kill(t, l.status().Worker)
-		back := l.startAgent(func(q api.ScanRequest) (report.Report, error) { return newReport(q.Digest), nil })
+		back := l.startAgent(finds())
 		l.until("all notes are given over", func() bool {
 			s := l.status()
 			return s.Worker != 0 && s.Waiting == 0

@@ -338,10 +338,11 @@ func (l *lab) startAgent(scan func(api.ScanRequest) (report.Report, error)) *fak
 		err := json.NewDecoder(r.Body).Decode(&q)
 		a.mu.Lock()
 		a.scans = append(a.scans, q.Digest)
+		scan := a.report
 		a.mu.Unlock()
 		var found report.Report
 		if err == nil {
-			found, err = a.report(q)
+			found, err = scan(q)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -362,6 +363,12 @@ func (l *lab) startAgent(scan func(api.ScanRequest) (report.Report, error)) *fak
 }
 
 func (a *fakeAgent) stop() { a.server.Close() }
+
+func (a *fakeAgent) scansWith(scan func(api.ScanRequest) (report.Report, error)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report = scan
+}
 
 func receive[T any](a *fakeAgent, take func(T)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

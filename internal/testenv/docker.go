@@ -205,7 +205,7 @@ func (d *Docker) startWarden() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("/bin/sh", "-c", wardenScript, "breakwater-test-warden", d.Dir)
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", wardenScript, "breakwater-test-warden", d.Dir)
 	cmd.Stdin = r
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -314,7 +314,7 @@ func (d *Docker) spawn(name string, args ...string) (*exec.Cmd, chan struct{}, e
 		return nil, nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, args...)
+	cmd := exec.CommandContext(context.Background(), path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")

@@ -48,7 +48,7 @@ func busyboxRoot() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	applets, err := exec.Command(path, "--list").Output()
+	applets, err := exec.CommandContext(context.Background(), path, "--list").Output()
 	if err != nil {
 		return nil, err
 	}
