@@ -128,9 +128,6 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.problem("policy", a.policies.load())
 	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
-	if opts.Observe {
-		a.containers.waivers = waiveAll(opts.Rules)
-	}
 	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version}
 	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
 	if err := a.prepareKernel(); err != nil {
@@ -266,16 +263,4 @@ func (a *Agent) problem(topic string, err error) {
 		a.opts.Log.Warn("problem", "topic", topic, "error", err)
 	}
 	a.problems[topic] = err.Error()
-}
-
-// waiveAll lifts every always-on detection: an agent that only observes stops
-// nothing at all.
-func waiveAll(rules *detect.Rules) []policy.Waiver {
-	var all []policy.Waiver
-	for _, rule := range rules.All() {
-		if rule.AlwaysOn {
-			all = append(all, policy.Waiver{Detection: rule.ID, Reason: "this agent was started to observe only"})
-		}
-	}
-	return all
 }

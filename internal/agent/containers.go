@@ -32,10 +32,7 @@ type containers struct {
 	describe describer
 	policies *policies
 	host     string
-	// waivers switch the always-on pack off too; set when this agent only
-	// observes. Nil otherwise.
-	waivers []policy.Waiver
-	observe bool // enforce nothing: every run section is audited
+	observe  bool // stop nothing: everything is only recorded
 
 	mu     sync.Mutex
 	byID   map[string]*guarded
@@ -198,12 +195,10 @@ func (c *containers) runFor(set *policy.Set, g *guarded) policy.Run {
 
 // soften turns every effect into a record when this agent only observes.
 func (c *containers) soften(run policy.Run) policy.Run {
-	if !c.observe {
-		return run
+	if c.observe {
+		run.Observe, run.Audit = true, true
+		run.Drift.Audit, run.Fileless.Audit, run.Exec.Audit, run.Network.Audit = true, true, true, true
 	}
-	run.Audit = true
-	run.Drift.Audit, run.Fileless.Audit, run.Exec.Audit, run.Network.Audit = true, true, true, true
-	run.Waivers = append(slices.Clip(run.Waivers), c.waivers...)
 	return run
 }
 

@@ -116,7 +116,7 @@ func respondWith(rule *Rule, run policy.Run, setting policy.DetectionSetting) ev
 }
 
 func audited(rule *Rule, run policy.Run) bool {
-	return !rule.AlwaysOn && (run.Audit || !run.Respond && run.Detections != nil)
+	return run.Observe || !rule.AlwaysOn && (run.Audit || !run.Respond && run.Detections != nil)
 }
 
 func (e *Engine) incident(rule *Rule, ev event.Event, d event.Decision) (event.Incident, bool) {

@@ -19,6 +19,10 @@ type Run struct {
 	// Audit: no applying policy enforces here. Verdicts are recorded only.
 	Audit bool
 
+	// Observe: nothing is stopped, the always-on pack included; everything is
+	// recorded. No policy can say so: it is how an agent was started.
+	Observe bool
+
 	Drift    Switch // programs written or modified after the container started
 	Fileless Switch // programs without a name in a directory
 	Exec     Exec
