@@ -38,7 +38,7 @@ func forbidPaths() error {
 	if errno != 0 {
 		return fmt.Errorf("version %d: %w", version, errno)
 	}
-	defer unix.Close(int(fd))
+	defer func() { _ = unix.Close(int(fd)) }()
 	if version >= 8 {
 		_, _, errno = unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, landlockTSYNC, 0)
 	} else {

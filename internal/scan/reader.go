@@ -165,7 +165,7 @@ func confined(ctx context.Context, req request, f *os.File, o Options) (*report.
 		read <- outcome{last, err}
 	}()
 	missing, runErr := confine.Run(ctx, confine.Child{Stdin: bytes.NewReader(order), Files: []*os.File{f}, Stdout: w})
-	w.Close()
+	_ = w.Close() // never fails: the other end of an io.Pipe
 	got := <-read
 	switch {
 	case got.last.Error != "":

@@ -110,7 +110,7 @@ func (t Target) readEngine(ctx context.Context, o Options) (*report.Report, erro
 	if err != nil {
 		return nil, err
 	}
-	defer engine.Close()
+	defer func() { _ = engine.Close() }()
 	found, err := engine.Find(ctx, t.name)
 	if err != nil {
 		return nil, err

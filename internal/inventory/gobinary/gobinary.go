@@ -59,7 +59,7 @@ func read(r io.Reader) (*debug.BuildInfo, error) {
 	}
 	bi, err := debug.ParseBuildInfo(text)
 	if err != nil {
-		return nil, fmt.Errorf("Go build information: %w", err)
+		return nil, fmt.Errorf("its Go build information: %w", err)
 	}
 	bi.GoVersion = version
 	return bi, nil
@@ -70,7 +70,7 @@ func read(r io.Reader) (*debug.BuildInfo, error) {
 func readOld(at io.ReaderAt) (*debug.BuildInfo, error) {
 	bi, err := buildinfo.Read(at)
 	if err != nil {
-		return nil, fmt.Errorf("Go build information: %w", err)
+		return nil, fmt.Errorf("its Go build information: %w", err)
 	}
 	return bi, nil
 }
