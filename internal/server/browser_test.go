@@ -89,6 +89,10 @@ func TestANewUserInTheBrowser(t *testing.T) {
 	agent := harbour(t, s.Server)
 	bad := complaints(t, ctx)
 	do(t, ctx, logIn(s), chromedp.Click(`nav a[href="/incidents"]`), chromedp.WaitVisible(`bw-live`))
+	do(t, ctx, chromedp.KeyEvent("/"))
+	if at := get(t, ctx, chromedp.Evaluate[string](`document.activeElement.id`)); at != "search" {
+		t.Errorf("the search key leads to %q", at)
+	}
 	get(t, ctx, chromedp.Poll[bool](`document.querySelector("bw-live").stream?.readyState === 1`))
 	const countRows = `document.querySelectorAll("tbody tr").length`
 	rows := get(t, ctx, chromedp.Evaluate[int](countRows))
