@@ -49,7 +49,6 @@ func detection(id string) func(stored) bool {
 // attacks is what is tried, each with a witness that sees whether it worked.
 func (s *story) attacks() []attack {
 	at := func(port int) string { return net.JoinHostPort(peer, strconv.Itoa(port)) }
-	release := filepath.Join(s.cgroups, "release_agent")
 	return []attack{
 		{act: "drop a program and run it", args: []string{"drop", "/witness/drop"},
 			witness: "the file it would leave is absent",
@@ -63,13 +62,21 @@ func (s *story) attacks() []attack {
 		{act: "send data to a stranger", args: []string{"connect", at(portRefused)},
 			witness: "the listener got no connection",
 			harmed:  func() bool { return s.outListener.connections.Load() > 0 }, fits: control(event.ControlNetwork)},
-		{act: "escape by release_agent", args: []string{"escape", "/cgroups/release_agent"},
-			witness: "the kernel's release_agent is empty",
-			harmed: func() bool {
-				raw, err := os.ReadFile(release)
-				return err != nil || strings.TrimSpace(string(raw)) != ""
-			},
-			fits: detection("escape-release-agent")},
+	}
+}
+
+// escape makes the kernel run a program of the intruder's on the host, once a
+// cgroup is released.
+func (s *story) escape() attack {
+	release := filepath.Join(s.cgroups, "release_agent")
+	return attack{
+		container: "maintenance", act: "escape by release_agent", args: []string{"escape", "/cgroups/release_agent"},
+		witness: "the kernel's release_agent is empty",
+		harmed: func() bool {
+			raw, err := os.ReadFile(release)
+			return err != nil || strings.TrimSpace(string(raw)) != ""
+		},
+		fits: detection("escape-release-agent"),
 	}
 }
 

@@ -99,6 +99,19 @@ func (c *console) apply(ctx context.Context, source []byte) error {
 	})
 }
 
+// except adds an exception, until tomorrow, to a policy in force.
+func (c *console) except(ctx context.Context, name, match, reason string) error {
+	var stored struct {
+		Source string `json:"source"`
+	}
+	if err := c.get(ctx, "/api/v1/policies/"+url.PathEscape(name), &stored); err != nil {
+		return err
+	}
+	expires := time.Now().Add(24 * time.Hour).Format(time.DateOnly)
+	exception := fmt.Sprintf("\nexceptions:\n  - match: %s\n    reason: %s\n    expires: %s\n", match, reason, expires)
+	return c.apply(ctx, []byte(stored.Source+exception))
+}
+
 // stored is an incident with its address.
 type stored struct {
 	ID uint64 `json:"id"`

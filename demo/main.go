@@ -129,7 +129,11 @@ func (s *story) tell(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	say("An administrator let one container have CAP_SYS_ADMIN. Escaping is stopped whatever policy says.")
+	if err := s.startMaintenance(ctx); err != nil {
+		return err
+	}
+	return s.attack(ctx, s.escape())
 }
 
 // limits are what the demo's policy requires of a start.
@@ -141,10 +145,8 @@ func (s *story) refusal(ctx context.Context) {
 	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop$")
 	harmless := err != nil && listErr == nil && strings.TrimSpace(names) == ""
 	s.finish(ctx, row{act: "start a vulnerable image", witness: "docker's exit status; no container exists", harmless: harmless},
-		func(i stored) bool { return i.Decision.Mechanism == "gate" })
-	if !harmless {
-		_, _ = s.engine(ctx, "rm", "-f", "shop") // it was let through: make room for the story to go on
-	}
+		control(event.ControlStart))
+	_, _ = s.engine(ctx, "rm", "-f", "shop") // only there when it was let through
 }
 
 func (s *story) privileged(ctx context.Context) {
@@ -153,12 +155,12 @@ func (s *story) privileged(ctx context.Context) {
 	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop-root$")
 	s.finish(ctx, row{act: "start it privileged, with the host's /etc", witness: "docker's exit status; no container exists",
 		harmless: err != nil && listErr == nil && strings.TrimSpace(names) == ""},
-		func(i stored) bool { return i.Decision.Mechanism == "gate" })
+		control(event.ControlStart))
 	_, _ = s.engine(ctx, "rm", "-f", "shop-root") // only there when it was let through
 }
 
 func (s *story) startService(ctx context.Context) error {
-	args := append([]string{"run", "-d", "--name=shop", "-v", s.witness + ":/witness", "-v", s.cgroups + ":/cgroups"}, limits...)
+	args := append([]string{"run", "-d", "--name=shop", "-v", s.witness + ":/witness"}, limits...)
 	// Root inside, so that file permissions are not what stops an attack.
 	if _, err := s.engine(ctx, append(args, "--user=0", "shop:2")...); err != nil {
 		return fmt.Errorf("the fixed image must be allowed: %w", err)
@@ -174,8 +176,22 @@ func (s *story) startService(ctx context.Context) error {
 	return s.network(ctx)
 }
 
+// startMaintenance starts a container that an exception lets have the
+// capability with which an escape by release_agent works.
+func (s *story) startMaintenance(ctx context.Context) error {
+	if err := s.console.except(ctx, "baseline-host", `container.name == "maintenance" && rule == "start.dangerous-capabilities"`, "Unmounts stale volumes at night"); err != nil {
+		return err
+	}
+	args := append([]string{"run", "-d", "--name=maintenance", "--user=0", "--cap-add=SYS_ADMIN", "-v", s.cgroups + ":/cgroups"}, limits...)
+	if _, err := s.engine(ctx, append(args, "shop:2")...); err != nil {
+		return fmt.Errorf("the exception must hold: %w", err)
+	}
+	return nil
+}
+
 // attack is one thing an intruder tries.
 type attack struct {
+	container    string // "" means shop
 	act, witness string
 	args         []string // of demo/attack
 	harmed       func() bool
@@ -183,7 +199,11 @@ type attack struct {
 }
 
 func (s *story) attack(ctx context.Context, a attack) error {
-	args := append([]string{"exec", "shop", "attack"}, a.args...)
+	container := a.container
+	if container == "" {
+		container = "shop"
+	}
+	args := append([]string{"exec", container, "attack"}, a.args...)
 	out, err := s.docker.Command(ctx, args...).CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -195,17 +195,20 @@ func (s *stage) guard(ctx context.Context, observe bool) (url, password string, 
 	if err := s.breakwater(ctx, "intel", "update", "--data", data, "--source", "file://"+mirror); err != nil {
 		return "", "", err
 	}
-	if _, err := s.start("gate.log", nil, "gate", "run", "--data", data, "--engine", s.docker.Socket, "--plugin-socket", plugin); err != nil {
-		return "", "", err
+	gate := "no"
+	if !observe {
+		gate = "yes"
+		if err := s.startGate(data, plugin); err != nil {
+			return "", "", err
+		}
 	}
 	s.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		s.warn(s.breakwater(ctx, "gate", "uninstall", "--yes", "--data", data, "--engine", s.docker.Socket, "--plugin-socket", plugin))
 		s.warn(s.breakwater(ctx, "unload", "--pin", pin))
 	})
 	args := []string{"up", "--data", data, "--listen", "127.0.0.1:0", "--bus-listen", "127.0.0.1:0", "--engine", s.docker.Socket,
-		"--pin", pin, "--gate", "yes", "--gate-config", s.docker.ConfigFile, "--gate-socket", plugin}
+		"--pin", pin, "--gate", gate, "--gate-config", s.docker.ConfigFile, "--gate-socket", plugin}
 	if observe {
 		args = append(args, "--observe")
 	}
@@ -225,6 +228,19 @@ func (s *stage) guard(ctx context.Context, observe bool) (url, password string, 
 	}
 	raw, err := os.ReadFile(filepath.Join(data, "first-password"))
 	return url, strings.TrimSpace(string(raw)), err
+}
+
+// startGate runs the gate as a process of the demo's own, so that it can end it.
+func (s *stage) startGate(data, plugin string) error {
+	if _, err := s.start("gate.log", nil, "gate", "run", "--data", data, "--engine", s.docker.Socket, "--plugin-socket", plugin); err != nil {
+		return err
+	}
+	s.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		s.warn(s.breakwater(ctx, "gate", "uninstall", "--yes", "--data", data, "--engine", s.docker.Socket, "--plugin-socket", plugin))
+	})
+	return nil
 }
 
 // start starts a breakwater command with its output in a log, and ends it when

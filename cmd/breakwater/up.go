@@ -109,6 +109,9 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 			return nil
 		}
 		u.welcome(env, srv, h)
+		if u.host.observe {
+			u.gate.answer = "no"
+		}
 		return u.gate.offer(ctx, env, data, u.host.engines)
 	})
 	err = group.Wait()
@@ -250,7 +253,7 @@ func (u *upCommand) welcome(env *environment, srv *server.Server, h *hostAgent) 
 		fmt.Fprintf(w, "  %-24s %-28s %s\n", nameOr(c.Container.Name, c.Container.ID), c.Container.Image.Name(), modeOf(c))
 	}
 	if u.host.observe {
-		fmt.Fprintln(w, "Observing only: nothing is stopped.")
+		fmt.Fprintln(w, "Observing only: this agent stops nothing. A gate that is installed goes on refusing.")
 	}
 }
 
