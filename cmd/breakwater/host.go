@@ -30,6 +30,7 @@ import (
 type hostFlags struct {
 	engines []string
 	pin     string
+	under   string
 	name    string
 	observe bool
 }
@@ -37,6 +38,7 @@ type hostFlags struct {
 func (f *hostFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.engines, "engine", []string{engineSocket}, "`sockets` of the Docker engines of this host")
 	cmd.Flags().StringVar(&f.pin, "pin", sensor.DefaultPin, "`folder` of a BPF file system that enforcement is pinned in")
+	cmd.Flags().StringVar(&f.under, "under", "", "guard only the containers below this cgroup `folder` (default: all of this host)")
 	cmd.Flags().StringVar(&f.name, "host-name", "", "this host's `name` in the console (default: its host name)")
 	cmd.Flags().BoolVar(&f.observe, "observe", false, "stop nothing, not even what is always malicious; record only")
 }
@@ -76,7 +78,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 		return nil, err
 	}
 	doctor := probe.Run(ctx, probeOptions())
-	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Tier1: doctor.Tier == 1})
+	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: doctor.Tier == 1})
 	if err != nil {
 		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
 	}
@@ -168,10 +170,8 @@ func trustPolicyKey(data string, key []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	temp := path + ".new"
-	_ = os.Remove(temp) // left by a killed one
-	if err := writeNew(temp, text, 0o644); err != nil {
+	if err := replaceFile(path, text, 0o644); err != nil {
 		return fmt.Errorf("policy key: %w", err)
 	}
-	return os.Rename(temp, path)
+	return nil
 }

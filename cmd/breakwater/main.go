@@ -72,6 +72,9 @@ func newRootCommand(env *environment) *cobra.Command {
 func commands(env *environment) []*cobra.Command {
 	return []*cobra.Command{
 		newUpCommand(env),
+		newServerCommand(env),
+		newAgentCommand(env),
+		newAgentsCommand(env),
 		newUnloadCommand(env),
 		newCanaryCommand(env),
 		newDoctorCommand(env),

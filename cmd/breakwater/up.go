@@ -69,7 +69,7 @@ Enforcement is in the kernel and outlives this process: ending it lifts nothing.
 			if err := u.gate.validate(); err != nil {
 				return err
 			}
-			return failed(u.run(cmd.Context(), env))
+			return kept(u.run(cmd.Context(), env))
 		},
 	}
 	u.server.add(cmd)
@@ -147,6 +147,9 @@ func (u *upCommand) localAgent(ctx context.Context, srv *server.Server, data str
 	if err := trustPolicyKey(data, enrolled.PolicyKey); err != nil {
 		return nil, err
 	}
+	if enrolled.BusURL, err = reachable(enrolled.BusURL, "127.0.0.1"); err != nil {
+		return nil, err
+	}
 	return openAgent(ctx, u.host, data, host, seed, enrolled, log)
 }
 
@@ -170,6 +173,9 @@ func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logge
 
 // serve runs the server with its outputs and its intelligence updates.
 func serve(ctx context.Context, srv *server.Server, conf config.Config, data string, log *slog.Logger) error {
+	if err := letInCommands(ctx, srv, data); err != nil {
+		return fmt.Errorf("this host's command line: %w", err)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	for _, out := range conf.Outputs {
@@ -244,15 +250,20 @@ func showPassword(env *environment, password, data string) error {
 
 // welcome says where to look, what this host can do, and what is guarded.
 func (u *upCommand) welcome(env *environment, srv *server.Server, h *hostAgent) {
+	fmt.Fprintf(env.stdout, "Console:     %s\nFingerprint: %s (of its certificate's authority)\n\n", srv.URL(), srv.Fingerprint())
+	h.welcome(env, u.host.observe)
+}
+
+// welcome says what this host can do and what is guarded on it.
+func (h *hostAgent) welcome(env *environment, observe bool) {
 	w := env.stdout
-	fmt.Fprintf(w, "Console:     %s\nFingerprint: %s (of its certificate's authority)\n\n", srv.URL(), srv.Fingerprint())
 	writeSummary(w, h.doctor)
-	containers := h.Status().Containers
-	fmt.Fprintf(w, "\nGuarding %s: %s, by policy generation %d.\n", h.Status().Host, countOf(len(containers), "container"), h.Status().Generation)
-	for _, c := range containers {
+	status := h.Status()
+	fmt.Fprintf(w, "\nGuarding %s: %s, by policy generation %d.\n", status.Host, countOf(len(status.Containers), "container"), status.Generation)
+	for _, c := range status.Containers {
 		fmt.Fprintf(w, "  %-24s %-28s %s\n", nameOr(c.Container.Name, c.Container.ID), c.Container.Image.Name(), modeOf(c))
 	}
-	if u.host.observe {
+	if observe {
 		fmt.Fprintln(w, "Observing only: this agent stops nothing. A gate that is installed goes on refusing.")
 	}
 }

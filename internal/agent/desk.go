@@ -83,25 +83,39 @@ func gateIncident(ev event.Event) event.Incident {
 	}
 }
 
+// The agent is ready when it has a policy from its server, or when that did not
+// answer for firstPolicy. Retries begin quickly, for a server that starts at the
+// same moment.
+const (
+	firstPolicy = 5 * time.Second
+	retryFirst  = 50 * time.Millisecond
+	retryMost   = time.Minute
+	policyEvery = 3 * time.Minute
+)
+
 // keepPolicy fetches the policy bundle at start, whenever the server says that
 // there is a newer one, and every few minutes in case that was not heard.
 func (a *Agent) keepPolicy(ctx context.Context) error {
-	changed := a.opts.Uplink.PolicyChanges()
-	retry := time.Second
 	var once sync.Once
+	fetched := func() { once.Do(func() { close(a.fetched) }) }
+	patience := time.AfterFunc(firstPolicy, fetched)
+	defer patience.Stop()
+	retry := retryFirst
 	for {
-		wait := 3 * time.Minute
-		if err := a.fetchPolicy(ctx); err != nil && ctx.Err() == nil {
-			a.problem("policy", err)
-			wait, retry = retry, min(2*retry, time.Minute)
-		} else {
-			retry = time.Second
+		wait := policyEvery
+		if err := a.fetchPolicy(ctx); err == nil {
+			retry = retryFirst
+			fetched()
+		} else if ctx.Err() == nil {
+			if retry >= time.Second { // not the first moments of a server that starts too
+				a.problem("policy", err)
+			}
+			wait, retry = retry, min(2*retry, retryMost)
 		}
-		once.Do(func() { close(a.fetched) })
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
+		case <-a.opts.Uplink.PolicyChanges():
 		case <-time.After(wait):
 		}
 	}

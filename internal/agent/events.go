@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/api"
@@ -26,11 +27,17 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 	}
 	container, run := a.containers.peek(id)
 	ev.Container = mergeContainer(*ev.Container, container)
-	incidents := a.detector.Event(ev, run, nil)
+	var tree []event.Process
+	if ev.Decision != nil { // who ran it belongs into the sentence
+		tree = a.tree(ev)
+	}
+	incidents := a.detector.Event(ev, run, tree)
 	if len(incidents) == 0 {
 		return
 	}
-	tree := a.tree(ev)
+	if tree == nil {
+		tree = a.tree(ev)
+	}
 	for _, inc := range incidents {
 		inc.Tree = tree
 		a.later(ctx, func(ctx context.Context) { a.finish(ctx, id, inc) })
@@ -50,6 +57,9 @@ func (a *Agent) finish(ctx context.Context, id string, inc event.Incident) {
 			inc.Container = &container
 		}
 		inc.Event.Container = inc.Container
+		if inc.Container.Name != "" { // it had only its id when the sentence was made
+			inc.Sentence = strings.ReplaceAll(inc.Sentence, "`"+short(id)+"`", "`"+inc.Container.Name+"`")
+		}
 	}
 	if a.opts.Observe {
 		inc.Decision.Audit = true

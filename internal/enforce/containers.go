@@ -260,6 +260,9 @@ func (k *Kernel) AdoptRunning() (ids []string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	root := k.objects.Hierarchy.Root
+	if k.objects.Under != "" {
+		root = k.objects.Under
+	}
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return ignoreGone(err)

@@ -55,6 +55,7 @@ type Objects struct {
 	Seen, Flows, Events, Decisions               *ebpf.Map
 
 	Hierarchy Hierarchy
+	Under     string // as in Options
 	Tier1     bool
 	// Fresh: the maps are new, nothing of an earlier agent is in them.
 	Fresh bool
@@ -97,7 +98,7 @@ func Load(ctx context.Context, opts Options) (*Objects, error) {
 		return nil, err
 	}
 	_ = rlimit.RemoveMemlock() // needed before 5.11 only, and may be refused
-	o := &Objects{pin: opts.Pin, Tier1: opts.Tier1}
+	o := &Objects{pin: opts.Pin, Under: opts.Under, Tier1: opts.Tier1}
 	if err := o.acquire(); err != nil {
 		return nil, err
 	}
@@ -154,8 +155,9 @@ func (o *Objects) acquire() error {
 		return fmt.Errorf("pin folder: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		who := holder(f)
 		_ = f.Close()
-		return fmt.Errorf("%w (pin folder %s is locked): stop it, or give this one a pin folder of its own", ErrBusy, o.pin)
+		return fmt.Errorf("%w (pin folder %s is locked%s): stop it, or give this one a pin folder of its own", ErrBusy, o.pin, who)
 	}
 	o.lock = f
 	return nil
