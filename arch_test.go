@@ -31,6 +31,7 @@ var layers = map[string]int{
 	"internal/scan": 2, "internal/sensor": 2, "internal/workload": 2, "internal/detect": 2,
 	"internal/enforce": 2, "internal/gate": 2, "internal/bus": 2, "internal/store": 2,
 	"internal/auth": 2, "internal/notify": 2, "internal/web": 2, "internal/probe": 2,
+	"internal/config": 2,
 
 	"internal/agent": 3, "internal/server": 3,
 
@@ -41,6 +42,8 @@ var layers = map[string]int{
 var sideways = map[string]map[string]string{
 	"internal/auth":      {"internal/store": "accounts and sessions are rows that the store keeps"},
 	"internal/web":       {"internal/store": "pages show its rows through its filters", "internal/auth": "every page asks who is reading"},
+	"internal/config":    {"internal/notify": "an output is configured in its driver's own words"},
+	"internal/enforce":   {"internal/sensor": "enforcement writes the maps of the programs that the sensor loaded"},
 	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},
 	"api":                {"internal/event": "the messages carry the vocabulary"},
 	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},

@@ -77,7 +77,9 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err != nil {
 		return nil, err
 	}
-	doctor := probe.Run(ctx, probeOptions())
+	look := probeOptions()
+	look.Docker = socketPaths(f.engines)
+	doctor := probe.Run(ctx, look)
 	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: doctor.Tier == 1})
 	if err != nil {
 		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)

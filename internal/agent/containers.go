@@ -36,7 +36,8 @@ type containers struct {
 
 	mu     sync.Mutex
 	byID   map[string]*guarded
-	builds int // image builds in flight, as the gate says
+	gated  bool // the gate spoke to this agent: it sees every build and start
+	builds int  // image builds in flight, as the gate says
 }
 
 // guarded is one container.
@@ -62,6 +63,7 @@ func (c *containers) announce(ctx context.Context, id string, byGate bool) error
 	c.mu.Lock()
 	g := c.entry(id)
 	g.gate = g.gate || byGate
+	c.gated = c.gated || byGate
 	known := g.known
 	c.mu.Unlock()
 	if known && !byGate {
@@ -120,7 +122,16 @@ func (c *containers) removed(id string) error {
 func (c *containers) build(delta int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.gated = true
 	c.builds = max(0, c.builds+delta)
+}
+
+// isStep: the engine's builder made this container. It is recognised by its
+// looks, which whoever may ask the engine for a container can imitate; so what
+// the gate saw asked for is none, and where there is a gate, neither is
+// anything while no build runs. c.mu is held.
+func (c *containers) isStep(found workload.Found, g *guarded) bool {
+	return found.Container.Build && !g.gate && (!c.gated || c.builds > 0)
 }
 
 // entry returns the container's entry, made when absent. c.mu is held.
@@ -143,9 +154,7 @@ func (c *containers) resolve(ctx context.Context, id string) error {
 		return nil
 	}
 	if err == nil {
-		// A build step is what the engine's builder made: the gate saw no
-		// request for it. Whoever asks for a container cannot pose as one.
-		found.Container.Build = found.Container.Build && !g.gate
+		found.Container.Build = c.isStep(found, g)
 		started := g.found.Container.Started
 		g.found, g.known = found, true
 		if g.found.Container.Started.IsZero() {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,7 +17,7 @@ func (e *engines) startFacts(ctx context.Context, subject policy.Subject, found 
 	if found.Inspection == nil {
 		return bundleFacts(subject, found), nil
 	}
-	facts, err := dockerfacts.Inspect(ctx, found.Inspection, e.hostOf(ctx), nil)
+	facts, err := dockerfacts.Inspect(ctx, found.Inspection, e.hostOf(ctx), e)
 	if err != nil {
 		return facts, fmt.Errorf("container %s: %w", short(found.Container.ID), err)
 	}
@@ -24,6 +25,25 @@ func (e *engines) startFacts(ctx context.Context, subject policy.Subject, found 
 	facts.Subject = subject
 	facts.Container.Capabilities = container.Capabilities
 	return facts, nil
+}
+
+// Container implements dockerfacts.Lookup: a container that another one joins.
+func (e *engines) Container(ctx context.Context, id string) ([]byte, error) {
+	found, err := e.Describe(ctx, id)
+	return found.Inspection, err
+}
+
+// Volume implements dockerfacts.Lookup: a volume may be a folder of the host.
+func (e *engines) Volume(ctx context.Context, name string) ([]byte, error) {
+	var failed []error
+	for _, d := range e.docker {
+		raw, err := d.Volume(ctx, name)
+		if err == nil {
+			return raw, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
 }
 
 // hostOf is what an engine gives every container unasked. An engine that does

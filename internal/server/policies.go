@@ -30,7 +30,7 @@ const sourceName = "policy"
 
 // Check implements web.Policies: exactly one right policy.
 func (s *Server) Check(source string) (name string, problems []web.Problem) {
-	policies, err := policy.Parse(sourceName, []byte(source))
+	policies, err := s.parse([]byte(source))
 	if err != nil {
 		return "", problemsOf(err)
 	}
@@ -38,6 +38,20 @@ func (s *Server) Check(source string) (name string, problems []web.Problem) {
 		return "", []web.Problem{{Message: fmt.Sprintf("this holds %d policies: store them one by one", len(policies))}}
 	}
 	return policies[0].Name, nil
+}
+
+// parse reads policies and checks that the detections they name exist.
+func (s *Server) parse(source []byte) ([]*policy.Policy, error) {
+	policies, err := policy.Parse(sourceName, source)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range policies {
+		if err := p.CheckDetections(s.detections); err != nil {
+			return nil, err
+		}
+	}
+	return policies, nil
 }
 
 func problemsOf(err error) []web.Problem {
@@ -82,7 +96,7 @@ func (s *Server) Delete(ctx context.Context, name string, by store.Actor) (store
 // Each is stored as a document of its own. The error of a wrong file is a
 // document.Errors.
 func (s *Server) Apply(ctx context.Context, source []byte, by store.Actor) ([]store.Policy, error) {
-	if _, err := policy.Parse(sourceName, source); err != nil {
+	if _, err := s.parse(source); err != nil {
 		return nil, err
 	}
 	var files []api.PolicyFile

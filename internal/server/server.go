@@ -23,8 +23,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/auth"
 	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/web"
@@ -78,6 +80,8 @@ type Server struct {
 	rejudge  chan struct{}
 	metrics  *metrics
 	password string
+	// detections maps every known id to whether it is always on.
+	detections map[string]bool
 }
 
 // Open prepares everything: when it returns, the addresses are bound and known,
@@ -123,6 +127,11 @@ func (s *Server) open(ctx context.Context) error {
 	if s.store, err = store.Open(ctx, filepath.Join(s.o.Dir, "breakwater.db"), store.Options{Now: s.o.Now}); err != nil {
 		return err
 	}
+	rules, err := detect.Load(content.Detections())
+	if err != nil {
+		return err
+	}
+	s.detections = rules.Known()
 	if s.signing, err = signingKey(filepath.Join(s.o.Dir, "keys", "policy.key")); err != nil {
 		return err
 	}

@@ -566,3 +566,16 @@ func TestOutputsReadEachIncidentOnce(t *testing.T) {
 		t.Errorf("at %d, then %d: %v %v", at, len(rest), err, err2)
 	}
 }
+
+func TestAPolicyNamesDetectionsThatExist(t *testing.T) {
+	s := start(t, t.TempDir(), func(*server.Options) {})
+	for source, want := range map[string]string{
+		"run: {detections: {disable: [no-such-thing]}}": "no-such-thing",
+		"run: {detections: {disable: [reverse-shell]}}": "waiver",
+	} {
+		text := "apiVersion: breakwater/v1\nkind: Policy\nmetadata: {name: p}\n" + source + "\n"
+		if _, err := s.Apply(t.Context(), []byte(text), store.Actor{Name: "test"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", source, err, want)
+		}
+	}
+}

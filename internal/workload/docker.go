@@ -231,3 +231,12 @@ func (d *Docker) Info(ctx context.Context) (json.RawMessage, error) {
 	}
 	return json.Marshal(r.Info)
 }
+
+// Volume is one volume as the engine describes it (GET /volumes/{name}).
+func (d *Docker) Volume(ctx context.Context, name string) (json.RawMessage, error) {
+	r, err := d.client.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
+	if err != nil {
+		return nil, d.wrap("inspect volume "+name, err)
+	}
+	return json.Marshal(r.Volume)
+}
