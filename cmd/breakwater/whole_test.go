@@ -32,6 +32,7 @@ type wholeHost struct {
 	engine  *testenv.Docker
 	image   string
 	data    string // data folder
+	server  string // the server's data folder
 	pin     string
 	under   string // cgroup folder of the engine's containers
 	plugin  string // the gate's socket
@@ -52,7 +53,8 @@ func newWholeHost(t *testing.T) *wholeHost {
 		t.Fatal(err)
 	}
 	name := filepath.Base(dir)
-	h := &wholeHost{t: t, data: filepath.Join(dir, "data"), pin: filepath.Join(dir, "bpf"), under: filepath.Join(hierarchy.Root, name),
+	data := filepath.Join(dir, "data")
+	h := &wholeHost{t: t, data: data, server: data, pin: filepath.Join(dir, "bpf"), under: filepath.Join(hierarchy.Root, name),
 		plugin: "/run/docker/plugins/" + name + ".sock", witness: filepath.Join(dir, "witness")}
 	if err := os.Mkdir(h.under, 0o755); err != nil {
 		t.Fatal(err)
@@ -124,8 +126,13 @@ func (h *wholeHost) run(args ...string) (stdout, stderr string, code int) {
 
 // upArgs are the flags that keep `up` to this test's folders and engine.
 func (h *wholeHost) upArgs(more ...string) []string {
-	return append([]string{"up", "--data=" + h.data, "--listen=127.0.0.1:0", "--bus-listen=127.0.0.1:0", "--engine=" + h.engine.Socket,
-		"--pin=" + h.pin, "--under=" + h.under, "--gate-config=" + h.engine.ConfigFile, "--gate-socket=" + h.plugin, "--host-name=testhost"}, more...)
+	return append(append([]string{"up", "--data=" + h.data, "--listen=127.0.0.1:0", "--bus-listen=127.0.0.1:0"}, h.hostArgs()...), more...)
+}
+
+// hostArgs are those that agents share.
+func (h *wholeHost) hostArgs() []string {
+	return []string{"--engine=" + h.engine.Socket, "--pin=" + h.pin, "--under=" + h.under,
+		"--gate-config=" + h.engine.ConfigFile, "--gate-socket=" + h.plugin, "--host-name=testhost"}
 }
 
 // start starts `breakwater up` and waits until it guards.
@@ -144,7 +151,7 @@ func (h *wholeHost) kill() {
 
 // api asks the server of this host.
 func (h *wholeHost) api(method, path string, body, result any) error {
-	c, err := clientFlags{}.localClient(h.data)
+	c, err := clientFlags{}.localClient(h.server)
 	if err != nil {
 		return err
 	}
