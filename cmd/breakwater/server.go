@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakwater-sec/breakwater/internal/config"
 	"github.com/breakwater-sec/breakwater/internal/server"
 )
 
@@ -54,7 +55,7 @@ func runServer(ctx context.Context, env *environment, flags serverFlags) error {
 		return errors.Join(err, srv.Close())
 	}
 	fmt.Fprintf(env.stdout, "Console:     %s\nFingerprint: %s (of its certificate's authority)\n\nServing. `breakwater agents token` makes a token for an agent to join.\n", srv.URL(), srv.Fingerprint())
-	return errors.Join(serve(ctx, srv, conf, data, log), srv.Close())
+	return errors.Join(serve(ctx, srv, conf, func() (config.Config, error) { return flags.load(data) }, data, log), srv.Close())
 }
 
 // letInCommands leaves what this host's own command line needs to speak to the

@@ -19,9 +19,6 @@ import (
 	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/config"
 	"github.com/breakwater-sec/breakwater/internal/event"
-	"github.com/breakwater-sec/breakwater/internal/intel"
-	"github.com/breakwater-sec/breakwater/internal/notify"
-	"github.com/breakwater-sec/breakwater/internal/notify/transport/syslog"
 	"github.com/breakwater-sec/breakwater/internal/server"
 )
 
@@ -91,17 +88,20 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
+	// At once: whatever fails next, the password is shown only now.
+	if err := showPassword(env, srv.FirstPassword(), data); err != nil {
+		return errors.Join(err, srv.Close())
+	}
 	h, err := u.localAgent(ctx, srv, data, log)
 	if err != nil {
 		return errors.Join(err, srv.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serve(ctx, srv, conf, data, log) })
+	group.Go(func() error {
+		return serve(ctx, srv, conf, func() (config.Config, error) { return u.server.load(data) }, data, log)
+	})
 	group.Go(func() error { return h.Run(ctx) })
 	group.Go(func() error {
-		if err := showPassword(env, srv.FirstPassword(), data); err != nil {
-			return err
-		}
 		select {
 		case <-h.Ready():
 		case <-time.After(20 * time.Second): // a server or engine that is slow; the heartbeat tells
@@ -172,61 +172,14 @@ func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logge
 }
 
 // serve runs the server with its outputs and its intelligence updates.
-func serve(ctx context.Context, srv *server.Server, conf config.Config, data string, log *slog.Logger) error {
+func serve(ctx context.Context, srv *server.Server, conf config.Config, load func() (config.Config, error), data string, log *slog.Logger) error {
 	if err := letInCommands(ctx, srv, data); err != nil {
 		return fmt.Errorf("this host's command line: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
-	for _, out := range conf.Outputs {
-		receiver, err := syslog.New(*out.Syslog)
-		if err != nil {
-			// One output that cannot work must not take the others down.
-			log.Error("output is off", "output", out.Name, "error", err)
-			continue
-		}
-		group.Go(func() error { return forward(ctx, srv, out.Name, receiver) })
-	}
-	if conf.Intelligence.Every > 0 {
-		group.Go(func() error { return updateIntelligence(ctx, conf.Intelligence, data, log) })
-	}
+	group.Go(func() error { return keepSettings(ctx, srv, conf, load, data, log) })
 	return group.Wait()
-}
-
-// forward sends every incident to a receiver. The name keeps its place in the
-// stream of incidents across restarts.
-func forward(ctx context.Context, srv *server.Server, name string, receiver notify.Transport) error {
-	cursor, err := srv.Cursor(ctx, name)
-	if err != nil {
-		return fmt.Errorf("output %q: %w", name, err)
-	}
-	if err := notify.New(srv.Output(name), receiver, notify.Options{Cursor: cursor}).Run(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("output %q: %w", name, err)
-	}
-	return nil
-}
-
-// updateIntelligence builds a new bundle now and then; a source that is away
-// is told and tried again next time.
-func updateIntelligence(ctx context.Context, c config.Intelligence, data string, log *slog.Logger) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
-	for {
-		m, err := intel.Build(ctx, intel.Options{Data: data, Source: c.Source, Program: version})
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			log.Error("intelligence update failed; the bundle before stays in use", "error", err)
-		default:
-			log.Info("intelligence updated", "bundle", m.Version)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // showPassword gives the first password to a terminal, or else to a file that

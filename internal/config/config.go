@@ -19,9 +19,6 @@ import (
 // Config is the file. Its zero value is the default of every field; Default
 // fills in what zero does not say.
 type Config struct {
-	// Stage of this host, which policies may select on: development, staging,
-	// production, or any word of yours.
-	Stage string
 	// Intelligence says where advisories come from and how often.
 	Intelligence Intelligence
 	// Retention bounds what the server keeps besides incidents.
@@ -87,7 +84,7 @@ func Parse(name string, data []byte) (Config, error) {
 	ok := root.Map(document.Fields{
 		"apiVersion":   func(v document.Value) { v.Word("breakwater/v1") },
 		"kind":         func(v document.Value) { v.Word("Configuration") },
-		"stage":        func(v document.Value) { c.Stage = v.String() },
+		"stage":        nil,
 		"intelligence": func(v document.Value) { c.Intelligence = intelligence(v) },
 		"retention":    func(v document.Value) { c.Retention = retention(v, c.Retention) },
 		"outputs":      func(v document.Value) { c.Outputs = outputs(v) },

@@ -13,7 +13,6 @@ func TestParse(t *testing.T) {
 	c, err := config.Parse("breakwater.yaml", []byte(`
 apiVersion: breakwater/v1
 kind: Configuration
-stage: production
 intelligence: {source: "https://mirror.example/advisories", every: 1d}
 retention: {events: 7d, maxEvents: 5000}
 outputs:
@@ -23,7 +22,7 @@ outputs:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Stage != "production" || c.Intelligence.Every != 24*time.Hour || c.Retention.Events != 7*24*time.Hour ||
+	if c.Intelligence.Every != 24*time.Hour || c.Retention.Events != 7*24*time.Hour ||
 		c.Retention.MaxEvents != 5000 || len(c.Outputs) != 1 || c.Outputs[0].Syslog.Address != "siem.example:6514" {
 		t.Errorf("read wrongly: %+v", c)
 	}

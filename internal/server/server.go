@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,6 +81,7 @@ type Server struct {
 	rejudge  chan struct{}
 	metrics  *metrics
 	password string
+	keep     atomic.Pointer[retention]
 	// detections maps every known id to whether it is always on.
 	detections map[string]bool
 }
@@ -279,12 +281,30 @@ func (s *Server) serve(ctx context.Context, handler http.Handler) error {
 	return ctx.Err()
 }
 
+// retention bounds the events that are kept.
+type retention struct {
+	age  time.Duration
+	rows int64
+}
+
+// Retain changes the bounds of the events that are kept; 0 is the default of
+// Options.
+func (s *Server) Retain(age time.Duration, rows int64) {
+	if age == 0 {
+		age = defaultEventAge
+	}
+	if rows == 0 {
+		rows = defaultEventRows
+	}
+	s.keep.Store(&retention{age, rows})
+}
+
 // upkeep forgets what has ended: old events, old sessions.
 func (s *Server) upkeep(ctx context.Context) error {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
-		n, err := s.store.PruneEvents(ctx, s.o.Now().Add(-s.o.EventAge), s.o.EventRows)
+		n, err := s.store.PruneEvents(ctx, s.o.Now().Add(-s.keep.Load().age), s.keep.Load().rows)
 		_, rejectErr := s.store.PruneRejects(ctx, keepRejects)
 		err = errors.Join(err, rejectErr, s.auth.Prune(ctx))
 		if ctx.Err() != nil {
