@@ -26,20 +26,26 @@ struct {
 } task_work SEC(".maps");
 
 SEC("lsm/bprm_check_security")
-int BPF_PROG(on_bprm_check, struct linux_binprm *bprm, int ret)
+int BPF_PROG(on_bprm_check, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
 	struct who w = {};
 	struct work *work;
 
-	if (ret || !find_me(&w, task))
-		return ret;
+	if (!find_me(&w, task))
+		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	work = bpf_task_storage_get(&task_work, bpf_get_current_task_btf(), 0,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!work) // out of memory: as if nothing about the program were known
-		return w.slot->flags & SLOT_EXEC_RESTRICT ? -EPERM : 0;
+	if (!work) { // out of memory: as if nothing about the program were known
+		if (!(w.slot->flags & SLOT_EXEC_RESTRICT))
+			return 0;
+		// A branch, not arithmetic on the flag: the verifier wants to
+		// see that only 0 and -EPERM come out.
+		asm volatile("" ::: "memory");
+		return -EPERM;
+	}
 	judge_exec(work, &w, task, bprm);
 	if (work->mode < MODE_BLOCK)
 		return 0; // sched_process_exec reports what runs

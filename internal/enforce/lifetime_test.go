@@ -212,6 +212,7 @@ func TestKernelAdopt(t *testing.T) {
 	if err := holding.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = holding.Process.Kill() })
 	var word string
 	if _, err := fmt.Fscanln(out, &word); err != nil {
 		t.Fatal(err)
