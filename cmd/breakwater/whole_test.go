@@ -94,6 +94,11 @@ func (h *wholeHost) end() {
 	}
 }
 
+// gateFlags are those that gate commands know the engine by.
+func (h *wholeHost) gateFlags() []string {
+	return []string{"--engine=" + h.engine.Socket, "--plugin-socket=" + h.plugin, "--data=" + h.data}
+}
+
 func (h *wholeHost) endGate() {
 	out, _, _ := h.run("gate", "status", "--format=json", "--engine="+h.engine.Socket, "--plugin-socket="+h.plugin)
 	var st gateState

@@ -4,8 +4,9 @@
 // server it goes on with the last good policy for as long as it takes.
 //
 // Its parts are goroutines with one owner each, started and joined by Run:
-// the sensor's reader, the engine watchers, the gate's desk, the uplink, the
-// policy keeper, the heartbeat and the intelligence keeper.
+// the sensor's reader, the engine watchers, the recorder of incidents, the
+// gate's desk, the uplink, the policy keeper, the heartbeat and the intelligence
+// keeper.
 package agent
 
 import (
@@ -92,7 +93,10 @@ type Agent struct {
 	scanner    *imageScanner
 	detector   *detect.Engine
 	spool      *spool.Spool
+	pending    *pending
+	left       []seen // by an earlier agent, unfinished
 
+	incidents chan seen                   // to the recorder
 	work    chan func(context.Context) // slow work, off the sensor's goroutine
 	beatNow chan struct{}
 	// fetched is closed after the first attempt to get a policy, ready when
@@ -116,8 +120,13 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	unfinished, err := openPending(opts.Data)
+	if err != nil {
+		return nil, errors.Join(err, queue.Close())
+	}
 	a := &Agent{
-		opts: opts, started: time.Now().UTC(), engines: eng, spool: queue,
+		opts: opts, started: time.Now().UTC(), engines: eng, spool: queue, pending: unfinished,
+		incidents: make(chan seen, 4096),
 		policies: &policies{dir: opts.Data, agent: opts.ID},
 		work:     make(chan func(context.Context), 1024),
 		beatNow:  make(chan struct{}, 1),
@@ -126,12 +135,14 @@ func New(opts Options) (*Agent, error) {
 		problems: map[string]string{},
 		detector: detect.NewEngine(opts.Rules),
 	}
+	a.left, err = unfinished.left(context.Background())
+	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
 	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
 	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version}
 	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
 	if err := a.prepareKernel(); err != nil {
-		return nil, errors.Join(err, queue.Close())
+		return nil, errors.Join(err, queue.Close(), unfinished.close())
 	}
 	return a, nil
 }
@@ -170,6 +181,9 @@ func (a *Agent) takeOver(ctx context.Context) {
 			a.later(ctx, func(ctx context.Context) { a.problem("judge "+short(g.ID), ignoreUnknown(a.judgeAppeared(ctx, g.ID))) })
 		})
 	}
+	for _, s := range a.left {
+		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
+	}
 	taken.Wait()
 	a.problem("settle", a.opts.Kernel.Settle())
 	select {
@@ -186,7 +200,9 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 // Run guards the host until ctx ends. What is pinned in the kernel stays.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.spool.Close()
+	defer a.pending.close()
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.keepIncidents(ctx) })
 	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) { a.handle(ctx, ev) }) })
 	for _, d := range a.engines.docker {
 		group.Go(func() error { return a.watchEngine(ctx, d) })
@@ -241,13 +257,36 @@ func (a *Agent) publish(ctx context.Context, kind api.RecordKind, key string, at
 	return err
 }
 
-// record writes an incident down; a failing disk is a standing problem that
-// the heartbeat tells.
+// keepIncidents is the recorder: it writes finished incidents to the spool, one
+// after the other, and so keeps a full disk from holding up anything else.
+func (a *Agent) keepIncidents(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil // what is unfinished comes back with the next agent
+		case s := <-a.incidents:
+			if a.record(ctx, s.incident) == nil {
+				a.problem("unfinished", a.pending.finish(s))
+			}
+		}
+	}
+}
+
+// record writes an incident to the spool. It waits for room on the disk until
+// ctx ends; meanwhile that is a standing problem, which the heartbeat tells.
 func (a *Agent) record(ctx context.Context, inc event.Incident) error {
 	inc.Agent, inc.Host = a.opts.ID, a.opts.Host
 	a.opts.Log.Info("incident", "title", inc.Title, "sentence", inc.Sentence, "outcome", inc.Decision.Outcome)
-	err := a.publish(context.WithoutCancel(ctx), api.RecordIncident, inc.Key, inc.Time, inc)
-	a.problem("spool", err)
+	waiting := time.AfterFunc(2*time.Second, func() {
+		a.problem("disk", fmt.Errorf("incidents wait for room on the disk of %s: free some; enforcement goes on", a.opts.Data))
+	})
+	err := a.publish(ctx, api.RecordIncident, inc.Key, inc.Time, inc)
+	if !waiting.Stop() && err == nil {
+		a.problem("disk", nil)
+	}
+	if ctx.Err() == nil {
+		a.problem("spool", err)
+	}
 	return err
 }
 

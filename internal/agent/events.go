@@ -40,22 +40,22 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 	}
 	for _, inc := range incidents {
 		inc.Tree = tree
-		a.later(ctx, func(ctx context.Context) { a.finish(ctx, id, inc) })
+		s, err := a.pending.add(ctx, inc)
+		a.problem("unfinished", err)
+		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
 	}
 }
 
-// finish names the incident's container, carries out its response and writes
-// it down.
-func (a *Agent) finish(ctx context.Context, id string, inc event.Incident) {
-	if inc.Container == nil || inc.Container.Name == "" {
+// finish names the incident's container, carries out its response and hands it
+// to the recorder.
+func (a *Agent) finish(ctx context.Context, s seen) {
+	inc := s.incident
+	if inc.Container != nil && inc.Container.Name == "" {
+		id := inc.Container.ID
 		within, cancel := context.WithTimeout(ctx, 2*time.Second)
 		container, _ := a.containers.find(within, id)
 		cancel()
-		if inc.Container != nil {
-			inc.Container = mergeContainer(*inc.Container, container)
-		} else {
-			inc.Container = &container
-		}
+		inc.Container = mergeContainer(*inc.Container, container)
 		inc.Event.Container = inc.Container
 		if inc.Container.Name != "" { // it had only its id when the sentence was made
 			inc.Sentence = strings.ReplaceAll(inc.Sentence, "`"+short(id)+"`", "`"+inc.Container.Name+"`")
@@ -65,7 +65,15 @@ func (a *Agent) finish(ctx context.Context, id string, inc event.Incident) {
 		inc.Decision.Audit = true
 	}
 	respond(ctx, &inc, a.engines)
-	_ = a.record(ctx, inc) // kept as a standing problem
+	a.deliver(ctx, seen{s.number, inc})
+}
+
+// deliver hands a finished incident to the recorder.
+func (a *Agent) deliver(ctx context.Context, s seen) {
+	select {
+	case a.incidents <- s:
+	case <-ctx.Done():
+	}
 }
 
 func (a *Agent) tree(ev event.Event) []event.Process {

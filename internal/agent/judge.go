@@ -67,8 +67,10 @@ func (a *Agent) judgeAppeared(ctx context.Context, id string) error {
 	}
 	container, _ := a.containers.find(ctx, id)
 	inc := refusedIncident(a.opts.Host, container, verdict, adopted || a.opts.Observe)
+	kept, err := a.pending.add(ctx, inc)
 	respond(ctx, &inc, a.engines)
-	return a.record(ctx, inc)
+	a.deliver(ctx, seen{kept.number, inc})
+	return err
 }
 
 func refusedIncident(host string, c event.Container, v event.Verdict, reportOnly bool) event.Incident {
