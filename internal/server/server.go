@@ -90,6 +90,7 @@ type Server struct {
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1)}
+	s.Retain(s.o.EventAge, s.o.EventRows)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
