@@ -7,8 +7,8 @@
 // it as it could swap the arguments. What must not be used is stopped by a
 // signal before the call returns to its process.
 //
-// Limits: a descriptor that another thread already waits for, and requests
-// through io_uring, are not seen here.
+// Limits: a descriptor that another thread, or another process with the same
+// table of descriptors, already waits for; requests through io_uring.
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
@@ -18,6 +18,7 @@
 #include "include/emit.h"
 #include "include/path.h"
 #include "include/exec.h"
+#include "include/call.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -27,15 +28,6 @@ struct {
 	__type(value, struct work);
 	__uint(max_entries, 1);
 } open_work SEC(".maps");
-
-// Which descriptor a task is connecting: the number only; what it stands for
-// is looked up when the call has returned.
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, u64);
-	__type(value, u32);
-	__uint(max_entries, 4096);
-} connecting SEC(".maps");
 
 static __always_inline bool is_named(struct dentry *d, const char *word, u32 n)
 {
@@ -126,37 +118,6 @@ static __always_inline int on_open(s64 fd)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_open")
-int on_exit_open(struct sys_exit_args *ctx)
-{
-	return on_open(ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat")
-int on_exit_openat(struct sys_exit_args *ctx)
-{
-	return on_open(ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat2")
-int on_exit_openat2(struct sys_exit_args *ctx)
-{
-	return on_open(ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_creat")
-int on_exit_creat(struct sys_exit_args *ctx)
-{
-	return on_open(ctx->ret);
-}
-
-// An open file of the host's own mounts reached by a handle.
-SEC("tracepoint/syscalls/sys_exit_open_by_handle_at")
-int on_exit_open_by_handle_at(struct sys_exit_args *ctx)
-{
-	return on_open(ctx->ret);
-}
-
 static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
 					u64 ino, struct unix_address *addr)
 {
@@ -204,60 +165,51 @@ static __always_inline struct sock *sock_of(struct task_struct *task, u64 fd)
 	return BPF_CORE_READ(s, sk);
 }
 
-// Packet sockets have no cgroup hook at all.
-SEC("tracepoint/syscalls/sys_exit_socket")
-int on_exit_socket(struct sys_exit_args *ctx)
+// has_rules: what these families reach, other hooks judge, or it is no peer.
+static __always_inline bool has_rules(u16 family)
+{
+	return family == AF_INET || family == AF_INET6 || family == AF_UNIX || family == AF_NETLINK ||
+	       family == AF_ALG;
+}
+
+// Packet, XDP, VSOCK and other families have no cgroup hook at all.
+static __always_inline int on_socket(s64 fd)
 {
 	struct task_struct *task = current_task();
 	struct who w = {};
 	struct sock *sk;
+	u16 family;
 	u8 outcome = OUTCOME_NONE;
 
-	if (ctx->ret < 0 || !find_me(&w, task))
+	if (fd < 0 || !find_me(&w, task))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
-	sk = sock_of(task, ctx->ret);
-	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_PACKET)
+	sk = sock_of(task, fd);
+	if (!sk)
+		return 0;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (has_rules(family))
 		return 0;
 	if (w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
 		outcome = stop(w.slot->mode[CONTROL_NETWORK]);
-	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, AF_PACKET, 0, 0);
-	return 0;
-}
-
-SEC("tracepoint/syscalls/sys_enter_connect")
-int on_enter_connect(struct sys_enter_connect_args *ctx)
-{
-	u64 task = bpf_get_current_pid_tgid();
-	struct who w = {};
-	u32 fd = ctx->fd;
-
-	if (find_me(&w, current_task()))
-		bpf_map_update_elem(&connecting, &task, &fd, BPF_ANY);
+	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, family, 0, 0);
 	return 0;
 }
 
 // A container engine's socket: whoever speaks to it owns the host.
-SEC("tracepoint/syscalls/sys_exit_connect")
-int on_exit_connect(struct sys_exit_args *ctx)
+static __always_inline int on_connect(u64 fd, s64 ret)
 {
 	struct task_struct *task = current_task();
-	u64 id = bpf_get_current_pid_tgid();
 	struct file_key key = {};
 	struct inode *inode;
 	struct who w = {};
 	struct sock *sk, *peer;
-	u32 *fd;
 
-	if (!find_me(&w, task))
+	if (ret || !find_me(&w, task))
 		return 0;
-	fd = bpf_map_lookup_elem(&connecting, &id);
-	if (!fd)
-		return 0;
-	sk = sock_of(task, *fd);
-	bpf_map_delete_elem(&connecting, &id);
-	if (ctx->ret || !sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
+	sk = sock_of(task, fd);
+	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
 		return 0;
 	peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
 	inode = BPF_CORE_READ((struct unix_sock *)peer, path.dentry, d_inode);
@@ -271,6 +223,25 @@ int on_exit_connect(struct sys_exit_args *ctx)
 		return 0;
 	emit_socket(&w, KIND_CONNECT, CONTROL_ENGINE_SOCKET, stop(w.slot->mode[CONTROL_ENGINE_SOCKET]),
 		    AF_UNIX, key.ino, BPF_CORE_READ((struct unix_sock *)peer, addr));
+	return 0;
+}
+
+// Every system call ends here, by whichever entry it came: the syscalls'
+// tracepoints leave out the 32-bit ones, which any process can make.
+SEC("raw_tp/sys_exit")
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct call call = {};
+
+	what_call(&call, (struct pt_regs *)ctx->args[0]);
+	switch (call.kind) {
+	case CALL_OPEN:
+		return on_open(ctx->args[1]);
+	case CALL_SOCKET:
+		return on_socket(ctx->args[1]);
+	case CALL_CONNECT:
+		return on_connect(call.fd, ctx->args[1]);
+	}
 	return 0;
 }
 

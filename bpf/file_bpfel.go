@@ -16,30 +16,22 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FileMapAssigned              = "assigned"
-	FileMapConnecting            = "connecting"
-	FileMapContainers            = "containers"
-	FileMapCounters              = "counters"
-	FileMapDecisions             = "decisions"
-	FileMapEngineSockets         = "engine_sockets"
-	FileMapEvents                = "events"
-	FileMapFlows                 = "flows"
-	FileMapNetworks              = "networks"
-	FileMapOpenWork              = "open_work"
-	FileMapPaths                 = "paths"
-	FileMapProcs                 = "procs"
-	FileMapSeen                  = "seen"
-	FileMapSettings              = "settings"
-	FileMapSlots                 = "slots"
-	FileProgOnEnterConnect       = "on_enter_connect"
-	FileProgOnExitConnect        = "on_exit_connect"
-	FileProgOnExitCreat          = "on_exit_creat"
-	FileProgOnExitOpen           = "on_exit_open"
-	FileProgOnExitOpenByHandleAt = "on_exit_open_by_handle_at"
-	FileProgOnExitOpenat         = "on_exit_openat"
-	FileProgOnExitOpenat2        = "on_exit_openat2"
-	FileProgOnExitSocket         = "on_exit_socket"
-	FileProgOnSysctl             = "on_sysctl"
+	FileMapAssigned      = "assigned"
+	FileMapContainers    = "containers"
+	FileMapCounters      = "counters"
+	FileMapDecisions     = "decisions"
+	FileMapEngineSockets = "engine_sockets"
+	FileMapEvents        = "events"
+	FileMapFlows         = "flows"
+	FileMapNetworks      = "networks"
+	FileMapOpenWork      = "open_work"
+	FileMapPaths         = "paths"
+	FileMapProcs         = "procs"
+	FileMapSeen          = "seen"
+	FileMapSettings      = "settings"
+	FileMapSlots         = "slots"
+	FileProgOnSysExit    = "on_sys_exit"
+	FileProgOnSysctl     = "on_sysctl"
 )
 
 // LoadFile returns the embedded CollectionSpec for File.
@@ -84,15 +76,8 @@ type FileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FileProgramSpecs struct {
-	OnEnterConnect       *ebpf.ProgramSpec `ebpf:"on_enter_connect"`
-	OnExitConnect        *ebpf.ProgramSpec `ebpf:"on_exit_connect"`
-	OnExitCreat          *ebpf.ProgramSpec `ebpf:"on_exit_creat"`
-	OnExitOpen           *ebpf.ProgramSpec `ebpf:"on_exit_open"`
-	OnExitOpenByHandleAt *ebpf.ProgramSpec `ebpf:"on_exit_open_by_handle_at"`
-	OnExitOpenat         *ebpf.ProgramSpec `ebpf:"on_exit_openat"`
-	OnExitOpenat2        *ebpf.ProgramSpec `ebpf:"on_exit_openat2"`
-	OnExitSocket         *ebpf.ProgramSpec `ebpf:"on_exit_socket"`
-	OnSysctl             *ebpf.ProgramSpec `ebpf:"on_sysctl"`
+	OnSysExit *ebpf.ProgramSpec `ebpf:"on_sys_exit"`
+	OnSysctl  *ebpf.ProgramSpec `ebpf:"on_sysctl"`
 }
 
 // FileMapSpecs contains maps before they are loaded into the kernel.
@@ -100,7 +85,6 @@ type FileProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FileMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Connecting    *ebpf.MapSpec `ebpf:"connecting"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -143,7 +127,6 @@ func (o *FileObjects) Close() error {
 // It can be passed to LoadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FileMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Connecting    *ebpf.Map `ebpf:"connecting"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -162,7 +145,6 @@ type FileMaps struct {
 func (m *FileMaps) Close() error {
 	return _FileClose(
 		m.Assigned,
-		m.Connecting,
 		m.Containers,
 		m.Counters,
 		m.Decisions,
@@ -189,27 +171,13 @@ type FileVariables struct {
 //
 // It can be passed to LoadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilePrograms struct {
-	OnEnterConnect       *ebpf.Program `ebpf:"on_enter_connect"`
-	OnExitConnect        *ebpf.Program `ebpf:"on_exit_connect"`
-	OnExitCreat          *ebpf.Program `ebpf:"on_exit_creat"`
-	OnExitOpen           *ebpf.Program `ebpf:"on_exit_open"`
-	OnExitOpenByHandleAt *ebpf.Program `ebpf:"on_exit_open_by_handle_at"`
-	OnExitOpenat         *ebpf.Program `ebpf:"on_exit_openat"`
-	OnExitOpenat2        *ebpf.Program `ebpf:"on_exit_openat2"`
-	OnExitSocket         *ebpf.Program `ebpf:"on_exit_socket"`
-	OnSysctl             *ebpf.Program `ebpf:"on_sysctl"`
+	OnSysExit *ebpf.Program `ebpf:"on_sys_exit"`
+	OnSysctl  *ebpf.Program `ebpf:"on_sysctl"`
 }
 
 func (p *FilePrograms) Close() error {
 	return _FileClose(
-		p.OnEnterConnect,
-		p.OnExitConnect,
-		p.OnExitCreat,
-		p.OnExitOpen,
-		p.OnExitOpenByHandleAt,
-		p.OnExitOpenat,
-		p.OnExitOpenat2,
-		p.OnExitSocket,
+		p.OnSysExit,
 		p.OnSysctl,
 	)
 }

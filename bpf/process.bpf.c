@@ -58,11 +58,10 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0; // a thread
 	if (find_me(&parents, parent))
 		inside = parents.inside;
-	if (!find_who(&w, child)) {
-		if (!inside)
-			return 0;
-		w = parents; // born outside the cgroup of the container that it comes from
-	}
+	if (inside)
+		w = parents; // wherever it is born
+	else if (!find_who(&w, child))
+		return 0;
 	remember(child, w.cgroup, inside);
 	if (!inside && in_host_mounts(child))
 		return 0; // the runtime's own set-up

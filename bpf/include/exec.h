@@ -117,7 +117,7 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 		consider(w, who->slot, CONTROL_REVERSE_SHELL, 0);
 	if (w->facts & EXEC_FILELESS)
 		consider(w, who->slot, CONTROL_FILELESS, 0);
-	else if (w->facts & (EXEC_UPPER | EXEC_MODIFIED))
+	if (w->facts & (EXEC_UPPER | EXEC_MODIFIED))
 		consider(w, who->slot, CONTROL_DRIFT, 0);
 	if (!(who->slot->flags & SLOT_EXEC_RULES))
 		return;

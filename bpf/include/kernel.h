@@ -51,6 +51,8 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define AF_INET6 10
 #define AF_PACKET 17
 #define AF_UNIX 1
+#define AF_NETLINK 16
+#define AF_ALG 38
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3
@@ -106,21 +108,6 @@ struct __sk_buff {
 	__u32 mark;
 	__u32 queue_mapping;
 	__u32 protocol;
-};
-
-// The record of a syscalls:sys_exit_* perf tracepoint.
-struct sys_exit_args {
-	__u64 common;
-	__s64 nr;
-	__s64 ret;
-};
-
-struct sys_enter_connect_args {
-	__u64 common;
-	__s64 nr;
-	__s64 fd;
-	__u64 addr;
-	__u64 len;
 };
 
 // ---- kernel structures, relocated ----
@@ -267,7 +254,24 @@ struct cred {
 	kgid_t gid;
 };
 
+struct pt_regs { // x86
+	unsigned long orig_ax;
+	unsigned long bx;
+	unsigned long cx;
+	unsigned long di;
+};
+struct pt_regs___arm64 {
+	s32 syscallno;
+	u64 orig_x0;
+};
+
+struct thread_info {
+	unsigned long flags;
+	u32 status; // x86
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	int pid;
 	int tgid;
 	u64 start_boottime;

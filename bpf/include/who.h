@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 //
-// Who acts: the container of the current task, found by its cgroup, or by its
-// lineage when it moved itself out of the container's cgroup.
+// Who acts: the container of the current task, found by its lineage once it has
+// run a program inside, wherever it moved since, and by its cgroup before.
 #ifndef BREAKWATER_WHO_H
 #define BREAKWATER_WHO_H
 
@@ -68,14 +68,15 @@ static __always_inline bool identify(struct who *w, struct task_struct *task, u3
 {
 	struct proc *p = proc_of(task, tgid);
 
-	w->container = container_of_cgroup(w->cgroup);
-	if (!w->container) {
-		if (!p)
-			return false;
+	// Whoever ran inside a container stays that container's: it may have the
+	// right to join another one's cgroup, or to make one named like a container's.
+	w->container = p && p->inside ? container_of_cgroup(p->cgroup) : 0;
+	if (!w->container)
+		w->container = container_of_cgroup(w->cgroup);
+	if (!w->container && p)
 		w->container = container_of_cgroup(p->cgroup);
-		if (!w->container)
-			return false;
-	}
+	if (!w->container)
+		return false;
 	w->cgroup = w->container->root;
 	w->inside = p ? p->inside : 0;
 	w->slot_number = w->container->slot;

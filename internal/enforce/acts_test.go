@@ -122,6 +122,12 @@ func actions() map[string]func([]string) error {
 		"copyrun": copyAndRun,
 		"memfd":   runFromMemory,
 		"move":    moveAndRun,
+		"mkdirmove": func(a []string) error {
+			if err := os.Mkdir(a[0], 0o755); err != nil {
+				return err
+			}
+			return moveAndRun(a)
+		},
 		"shell":   shellOverSocket,
 		"stratum": stratum,
 		"joinrun": joinAndRun,

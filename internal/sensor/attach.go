@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -21,17 +20,9 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// optional hooks are absent on some machines: arm64 has no open and creat.
-func optional(program string) bool {
-	return program == "on_exit_open" || program == "on_exit_creat"
-}
-
 // attach puts every program where it acts, but for those whose link an earlier
 // agent of the same version left pinned.
 func (o *Objects) attach(ctx context.Context, specs []*ebpf.CollectionSpec) error {
-	if err := mountTracing(); err != nil {
-		return err
-	}
 	root, release, err := unifiedRoot()
 	if err != nil {
 		return err
@@ -77,9 +68,6 @@ func (o *Objects) missing(spec *ebpf.CollectionSpec) []string {
 
 func (o *Objects) attachOne(name string, spec *ebpf.ProgramSpec, prog *ebpf.Program, cgroup string) error {
 	l, err := attachTo(spec, prog, cgroup)
-	if errors.Is(err, os.ErrNotExist) && optional(name) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -97,30 +85,11 @@ func attachTo(spec *ebpf.ProgramSpec, prog *ebpf.Program, cgroup string) (link.L
 	switch spec.Type {
 	case ebpf.RawTracepoint:
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: prog})
-	case ebpf.TracePoint:
-		group, event, _ := strings.Cut(spec.AttachTo, "/")
-		return link.Tracepoint(group, event, prog, nil)
 	case ebpf.LSM:
 		return link.AttachLSM(link.LSMOptions{Program: prog})
 	default:
 		return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: spec.AttachType, Program: prog})
 	}
-}
-
-// mountTracing: the numbers of the system calls' tracepoints are read there.
-func mountTracing() error {
-	const dir = "/sys/kernel/tracing"
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) == nil && st.Type == unix.TRACEFS_MAGIC {
-		return nil
-	}
-	if unix.Statfs("/sys/kernel/debug/tracing", &st) == nil && st.Type == unix.TRACEFS_MAGIC {
-		return nil
-	}
-	if err := unix.Mount("tracefs", dir, "tracefs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount tracefs on %s: %w", dir, err)
-	}
-	return nil
 }
 
 // unifiedRoot is a path to the root of the v2 hierarchy, mounted for the

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// Which system call just ended. Numbers as in the kernel's tables:
+// arch/x86/entry/syscalls/syscall_{64,32}.tbl, include/uapi/asm-generic/unistd.h
+// and arch/arm64/tools/syscall_32.tbl.
+#ifndef BREAKWATER_CALL_H
+#define BREAKWATER_CALL_H
+
+enum call_kind {
+	CALL_OTHER,
+	CALL_OPEN,    // returns the descriptor of a file
+	CALL_SOCKET,  // returns the descriptor of a socket
+	CALL_CONNECT, // fd is the socket
+};
+
+struct call {
+	u32 kind;
+	u64 fd;
+};
+
+#define TS_COMPAT 2	   // arch/x86/include/asm/thread_info.h
+#define TIF_32BIT_ARM (1 << 22) // arch/arm64/include/asm/thread_info.h
+#define X32_BIT 0x40000000
+
+// The i386 call that carries the others: its arguments are in memory.
+#define SOCKETCALL 102
+#define SOCKETCALL_SOCKET 1
+#define SOCKETCALL_CONNECT 3
+
+static __always_inline bool in_x86_compat(void)
+{
+	return BPF_CORE_READ(current_task(), thread_info.status) & TS_COMPAT;
+}
+
+static __always_inline void x86_64_call(struct call *call, struct pt_regs *regs, u32 nr)
+{
+	switch (nr) {
+	case 2:	  // open
+	case 85:  // creat
+	case 257: // openat
+	case 304: // open_by_handle_at
+	case 437: // openat2
+		call->kind = CALL_OPEN;
+		break;
+	case 41: // socket
+		call->kind = CALL_SOCKET;
+		break;
+	case 42: // connect
+		call->kind = CALL_CONNECT;
+		call->fd = (u32)BPF_CORE_READ(regs, di);
+		break;
+	}
+}
+
+static __always_inline void socketcall(struct call *call, struct pt_regs *regs)
+{
+	u32 fd = 0;
+
+	switch ((u32)BPF_CORE_READ(regs, bx)) {
+	case SOCKETCALL_SOCKET:
+		call->kind = CALL_SOCKET;
+		break;
+	case SOCKETCALL_CONNECT:
+		call->kind = CALL_CONNECT;
+		bpf_probe_read_user(&fd, sizeof(fd), (void *)(u64)(u32)BPF_CORE_READ(regs, cx));
+		call->fd = fd;
+		break;
+	}
+}
+
+static __always_inline void i386_call(struct call *call, struct pt_regs *regs, u32 nr)
+{
+	switch (nr) {
+	case 5:	  // open
+	case 8:	  // creat
+	case 295: // openat
+	case 342: // open_by_handle_at
+	case 437: // openat2
+		call->kind = CALL_OPEN;
+		break;
+	case SOCKETCALL:
+		socketcall(call, regs);
+		break;
+	case 359: // socket
+		call->kind = CALL_SOCKET;
+		break;
+	case 362: // connect
+		call->kind = CALL_CONNECT;
+		call->fd = (u32)BPF_CORE_READ(regs, bx);
+		break;
+	}
+}
+
+static __always_inline void arm64_call(struct call *call, struct pt_regs___arm64 *regs, u32 nr)
+{
+	switch (nr) {
+	case 56:  // openat
+	case 265: // open_by_handle_at
+	case 437: // openat2
+		call->kind = CALL_OPEN;
+		break;
+	case 198: // socket
+		call->kind = CALL_SOCKET;
+		break;
+	case 203: // connect
+		call->kind = CALL_CONNECT;
+		call->fd = (u32)BPF_CORE_READ(regs, orig_x0);
+		break;
+	}
+}
+
+static __always_inline void arm32_call(struct call *call, struct pt_regs___arm64 *regs, u32 nr)
+{
+	switch (nr) {
+	case 5:	  // open
+	case 8:	  // creat
+	case 322: // openat
+	case 371: // open_by_handle_at
+	case 437: // openat2
+		call->kind = CALL_OPEN;
+		break;
+	case 281: // socket
+		call->kind = CALL_SOCKET;
+		break;
+	case 283: // connect
+		call->kind = CALL_CONNECT;
+		call->fd = (u32)BPF_CORE_READ(regs, orig_x0);
+		break;
+	}
+}
+
+// what_call reads the call's number from the registers, where the kernel took
+// it from; a tracer can change them only before the call.
+static __always_inline void what_call(struct call *call, struct pt_regs *regs)
+{
+	struct pt_regs___arm64 *arm = (void *)regs;
+	u32 nr;
+
+	if (bpf_core_field_exists(regs->orig_ax)) {
+		nr = BPF_CORE_READ(regs, orig_ax);
+		if (nr <= 1)
+			return; // read and write, the most frequent by far
+		if (in_x86_compat())
+			i386_call(call, regs, nr);
+		else
+			x86_64_call(call, regs, nr & ~X32_BIT);
+	} else if (bpf_core_field_exists(arm->syscallno)) {
+		nr = BPF_CORE_READ(arm, syscallno);
+		if (BPF_CORE_READ(current_task(), thread_info.flags) & TIF_32BIT_ARM)
+			arm32_call(call, arm, nr);
+		else
+			arm64_call(call, arm, nr);
+	}
+}
+
+#endif
