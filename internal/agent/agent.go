@@ -96,9 +96,9 @@ type Agent struct {
 	pending    *pending
 	left       []seen // by an earlier agent, unfinished
 
-	incidents chan seen                   // to the recorder
-	work    chan func(context.Context) // slow work, off the sensor's goroutine
-	beatNow chan struct{}
+	incidents chan seen                  // to the recorder
+	work      chan func(context.Context) // slow work, off the sensor's goroutine
+	beatNow   chan struct{}
 	// fetched is closed after the first attempt to get a policy, ready when
 	// what ran before is taken over too.
 	fetched, ready chan struct{}
@@ -127,13 +127,13 @@ func New(opts Options) (*Agent, error) {
 	a := &Agent{
 		opts: opts, started: time.Now().UTC(), engines: eng, spool: queue, pending: unfinished,
 		incidents: make(chan seen, 4096),
-		policies: &policies{dir: opts.Data, agent: opts.ID},
-		work:     make(chan func(context.Context), 1024),
-		beatNow:  make(chan struct{}, 1),
-		fetched:  make(chan struct{}),
-		ready:    make(chan struct{}),
-		problems: map[string]string{},
-		detector: detect.NewEngine(opts.Rules),
+		policies:  &policies{dir: opts.Data, agent: opts.ID},
+		work:      make(chan func(context.Context), 1024),
+		beatNow:   make(chan struct{}, 1),
+		fetched:   make(chan struct{}),
+		ready:     make(chan struct{}),
+		problems:  map[string]string{},
+		detector:  detect.NewEngine(opts.Rules),
 	}
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
@@ -200,7 +200,7 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 // Run guards the host until ctx ends. What is pinned in the kernel stays.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.spool.Close()
-	defer a.pending.close()
+	defer func() { a.problem("incidents", a.pending.close()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.keepIncidents(ctx) })
 	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) { a.handle(ctx, ev) }) })

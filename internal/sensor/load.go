@@ -293,7 +293,7 @@ func hostMountNS() (uint64, error) {
 	var host bpf.HostObjects
 	asked := bpf.LoadHostObjects(&host, nil)
 	if asked == nil {
-		defer host.Close()
+		defer func() { _ = host.Close() }() // nothing was written
 		var inum uint32
 		if inum, asked = host.HostMounts.Run(&ebpf.RunOptions{}); asked == nil && inum != 0 {
 			return uint64(inum), nil

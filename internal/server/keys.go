@@ -27,7 +27,8 @@ func lockFolder(dir string) (*os.File, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("server folder %q is in use by process %s: stop it, or give this one another folder with --data", dir, strings.TrimSpace(string(owner)))
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	if err != nil {

@@ -278,7 +278,9 @@ func (s *Server) serve(ctx context.Context, handler http.Handler) error {
 	if err := srv.Shutdown(last); err != nil {
 		_ = srv.Close()
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("console: %w", err)
+	}
 	return ctx.Err()
 }
 

@@ -37,7 +37,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	by := store.Actor{Address: auth.Address(r), Request: c.Request(r)}
 	value, err := c.Auth.Login(r.Context(), p.Name, r.PostFormValue("password"), by)
 	if err != nil {
-		status := http.StatusUnauthorized
+		var status int
 		p.Problem, status = c.loginProblem(err, by.Request)
 		c.showLogin(w, r, status, p)
 		return
