@@ -160,7 +160,7 @@ func (j *judge) rule(ctx context.Context, now time.Time, c call, q request) (rul
 	case execCall, updateCall:
 		return t.change(ctx)
 	default:
-		return t.build(), nil
+		return t.build()
 	}
 }
 
@@ -346,8 +346,16 @@ func (t trial) change(ctx context.Context) (ruling, error) {
 	return r, nil
 }
 
-// build judges what a build asks for beyond a plain one.
-func (t trial) build() ruling {
+// build judges what a build asks for beyond a plain one. The engine reads
+// parameters from a form in the body before those of the URI, and shows the
+// gate no such body.
+func (t trial) build() (ruling, error) {
+	if isForm(t.request.Header) {
+		return ruling{what: "a build"}, &badRequest{
+			"The call's body is a form, which the engine reads and does not show to the gate",
+			"Send the parameters in the URI, and the build's context as application/x-tar",
+		}
+	}
 	asked, plain := dockerfacts.Build(t.call.query, t.host)
 	t.complete(&asked)
 	t.complete(&plain)
@@ -355,7 +363,21 @@ func (t trial) build() ruling {
 	if path.Base(t.call.path) == "grpc" {
 		r.verdict.Incomplete = append(r.verdict.Incomplete, "BuildKit's control connection does not show what is built")
 	}
-	return r
+	return r, nil
+}
+
+// isForm: net/http's ParseForm and ParseMultipartForm would read the body.
+func isForm(header map[string]string) bool {
+	for name, value := range header {
+		if !strings.EqualFold(name, "Content-Type") {
+			continue
+		}
+		kind, _, _ := strings.Cut(strings.ToLower(value), ";")
+		if kind = strings.TrimSpace(kind); kind == "application/x-www-form-urlencoded" || kind == "multipart/form-data" {
+			return true
+		}
+	}
+	return false
 }
 
 // worse is the verdict on after, with only those violations that before has not.

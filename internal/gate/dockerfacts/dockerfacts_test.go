@@ -204,3 +204,50 @@ func FuzzCreate(f *testing.F) {
 		}
 	})
 }
+
+// What a volume's mount options bring in of the host.
+func TestVolumeOptions(t *testing.T) {
+	for _, c := range []struct {
+		options string
+		want    []string
+	}{
+		{"type=none o=bind device=/srv/x", []string{"/srv/x"}},
+		{"type=none o=bind device=srv/x", []string{"/"}},
+		{"o=rbind,ro device=../../etc", []string{"/"}},
+		{"type=tmpfs o=bind device=etc", []string{"/"}},
+		{"type=ext4 device=/dev/none1", []string{"/", "/dev/none1"}},
+		{"type=ext4 device=../dev/none1", []string{"/"}},
+		{"type=overlay device=overlay o=lowerdir=etc:/srv,upperdir=u", []string{"/", "/srv"}},
+		{"type=proc device=proc", []string{"/proc"}},
+		{"type=devtmpfs device=x", []string{"/dev"}},
+		{"type=cgroup2 device=/srv", []string{"/srv", "/sys/fs/cgroup"}},
+		{"type=tmpfs device=tmpfs o=size=1m,uid=1000", nil},
+		{"type=nfs device=:/export o=addr=192.0.2.1,rw", nil},
+		{"type=unheard-of device=x", []string{"/"}},
+	} {
+		options := map[string]string{}
+		for pair := range strings.FieldsSeq(c.options) {
+			key, value, _ := strings.Cut(pair, "=")
+			options[key] = value
+		}
+		raw, err := json.Marshal(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := fmt.Appendf(nil, `{"Image":"x","HostConfig":{"Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"local","Options":%s}}}]}}`, raw)
+		facts, _, err := dockerfacts.Create(t.Context(), "", body, dockerfacts.Host{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range facts.Mounts {
+			if m.Type == "bind" {
+				got = append(got, m.Source)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.options, got, c.want)
+		}
+	}
+}

@@ -113,21 +113,84 @@ func (r reader) volume(m policy.Mount, name string) ([]policy.Mount, error) {
 	return append(out, r.options(m, v.Options)...), nil
 }
 
-// options finds every host path in a volume driver's mount options: a bind's
-// or block device's "device", and the folders of an overlay ("lowerdir=/etc").
+// options finds everything of the host that a volume driver's mount options
+// bring in: a bind's or block device's "device", the folders of an overlay
+// ("lowerdir=/etc"), and the kernel's own file systems. What cannot be told,
+// such as a path relative to the engine's working folder, counts as the whole
+// host.
 func (r reader) options(m policy.Mount, options map[string]string) []policy.Mount {
 	m.Type = "bind"
-	var out []policy.Mount
-	if device := options["device"]; strings.HasPrefix(device, "/") {
-		out = append(out, r.named(m, device)...)
-	}
+	fs, device := options["type"], options["device"]
 	words := strings.FieldsFunc(options["o"], func(c rune) bool { return c == ',' || c == '=' || c == ':' })
-	for _, word := range words {
-		if strings.HasPrefix(word, "/") {
+	binds := slices.Contains(words, "bind") || slices.Contains(words, "rbind")
+	var out []policy.Mount
+	whole := false
+	if path.IsAbs(device) {
+		out = append(out, r.named(m, device)...)
+		// A host's file system is on one of its devices.
+		whole = !binds && !hostless(fs) && kernelFolder(fs) == "" && strings.HasPrefix(resolve(path.Clean(device)), "/dev/")
+	} else if device != "" {
+		whole = binds || !hostless(fs) && kernelFolder(fs) == "" && fs != "overlay"
+	}
+	for i, word := range words {
+		switch {
+		case path.IsAbs(word):
 			out = append(out, r.named(m, word)...)
+		case i > 0 && strings.HasSuffix(words[i-1], "dir"), strings.Contains(word, "/"):
+			whole = whole || !hostless(fs)
 		}
 	}
+	if folder := kernelFolder(fs); folder != "" && !binds {
+		out = append(out, r.named(m, folder)...)
+	}
+	if whole {
+		m.Source = "/"
+		out = append(out, m)
+	}
 	return out
+}
+
+// hostless are file systems that show nothing of the host.
+func hostless(fs string) bool {
+	switch fs {
+	case "tmpfs", "ramfs", "nfs", "nfs4", "cifs", "smb3", "ceph":
+		return true
+	}
+	return false
+}
+
+// kernelFolder is where a host has a file system of the kernel's; a second
+// mount of it shows the same.
+func kernelFolder(fs string) string {
+	switch fs {
+	case "proc":
+		return "/proc"
+	case "sysfs":
+		return "/sys"
+	case "cgroup", "cgroup2":
+		return "/sys/fs/cgroup"
+	case "bpf":
+		return "/sys/fs/bpf"
+	case "debugfs":
+		return "/sys/kernel/debug"
+	case "tracefs":
+		return "/sys/kernel/tracing"
+	case "securityfs":
+		return "/sys/kernel/security"
+	case "configfs":
+		return "/sys/kernel/config"
+	case "efivarfs":
+		return "/sys/firmware/efi/efivars"
+	case "binfmt_misc":
+		return "/proc/sys/fs/binfmt_misc"
+	case "devtmpfs":
+		return "/dev"
+	case "devpts":
+		return "/dev/pts"
+	case "mqueue":
+		return "/dev/mqueue"
+	}
+	return ""
 }
 
 func (r reader) volumesFrom(spec string) ([]policy.Mount, error) {
