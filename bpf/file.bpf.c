@@ -47,8 +47,10 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 {
 	struct open_event *e = reserve(struct open_event, KIND_OPEN, outcome);
 
-	if (!e)
+	if (!e) {
+		count_dropped(KIND_OPEN, outcome);
 		return;
+	}
 	fill_head(&e->head, w, KIND_OPEN);
 	fill_task(&e->head, task);
 	e->head.control = work->control;
@@ -123,8 +125,10 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 {
 	struct net_event *e = reserve(struct net_event, kind, outcome);
 
-	if (!e)
+	if (!e) {
+		count_dropped(kind, outcome);
 		return;
+	}
 	fill_head(&e->head, w, kind);
 	fill_task(&e->head, current_task());
 	__builtin_memset(e->addr, 0, 16);
@@ -284,6 +288,8 @@ int on_sysctl(struct bpf_sysctl *ctx)
 		e->flags = 0;
 		__builtin_memcpy(e->path, path, sizeof(path));
 		bpf_ringbuf_submit(e, 0);
+	} else {
+		count_dropped(KIND_OPEN, outcome);
 	}
 	return outcome != OUTCOME_PREVENTED;
 }

@@ -66,8 +66,10 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!inside && in_host_mounts(child))
 		return 0; // the runtime's own set-up
 	e = reserve(struct fork_event, KIND_FORK, 0);
-	if (!e)
+	if (!e) {
+		count_dropped(KIND_FORK, 0);
 		return 0;
+	}
 	fill_head(&e->head, &w, KIND_FORK);
 	fill_task(&e->head, child);
 	submit_quietly(e, 0);
@@ -132,8 +134,10 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	e = reserve(struct exit_event, KIND_EXIT, 0);
-	if (!e)
+	if (!e) {
+		count_dropped(KIND_EXIT, 0);
 		return 0;
+	}
 	fill_head(&e->head, &w, KIND_EXIT);
 	fill_task(&e->head, task);
 	e->code = BPF_CORE_READ(task, exit_code);
@@ -219,8 +223,10 @@ static __always_inline void tell_container(struct container *c, u64 cgroup, u32 
 	struct who w = {.container = c, .cgroup = cgroup, .slot_number = c->slot};
 	struct container_event *e = reserve(struct container_event, KIND_CONTAINER, 0);
 
-	if (!e)
+	if (!e) {
+		count_dropped(KIND_CONTAINER, 0);
 		return;
+	}
 	fill_head(&e->head, &w, KIND_CONTAINER);
 	e->started_real = c->started_real;
 	e->gone = gone;

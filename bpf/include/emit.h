@@ -6,15 +6,26 @@
 
 #define SECOND 1000000000ULL
 
-static __always_inline void count(u8 kind, u8 outcome, bool dropped)
+static __always_inline struct counter *counter_of(u8 kind, u8 outcome)
 {
 	u32 i = (kind & 15) + (outcome ? KINDS : 0);
-	struct counter *c = bpf_map_lookup_elem(&counters, &i);
 
-	if (!c)
-		return;
-	c->emitted++;
-	if (dropped)
+	return bpf_map_lookup_elem(&counters, &i);
+}
+
+static __always_inline void count_emitted(u8 kind, u8 outcome)
+{
+	struct counter *c = counter_of(kind, outcome);
+
+	if (c)
+		c->emitted++;
+}
+
+static __always_inline void count_dropped(u8 kind, u8 outcome)
+{
+	struct counter *c = counter_of(kind, outcome);
+
+	if (c)
 		c->dropped++;
 }
 
@@ -44,13 +55,14 @@ static __always_inline void fill_head(struct head *h, struct who *w, u8 kind)
 }
 
 // reserve takes room for an event: in the decisions' ring when something was
-// decided about it, else in the telemetry's.
-#define reserve(TYPE, KIND, OUTCOME)                                                        \
-	({                                                                                  \
-		TYPE *e_ = (OUTCOME) ? bpf_ringbuf_reserve(&decisions, sizeof(TYPE), 0)      \
-				     : bpf_ringbuf_reserve(&events, sizeof(TYPE), 0);        \
-		count(KIND, OUTCOME, !e_);                                                  \
-		e_;                                                                         \
+// decided about it, else in the telemetry's. Whoever gets none calls
+// count_dropped. Test the result exactly once: kernels before 6.3 follow the
+// impossible branch of a second test and then miss the release.
+#define reserve(TYPE, KIND, OUTCOME)                                                       \
+	({                                                                                 \
+		count_emitted(KIND, OUTCOME);                                              \
+		(TYPE *)((OUTCOME) ? bpf_ringbuf_reserve(&decisions, sizeof(TYPE), 0)       \
+				   : bpf_ringbuf_reserve(&events, sizeof(TYPE), 0));        \
 	})
 
 // submit_quietly hands over what comes in storms without waking the reader,

@@ -136,8 +136,10 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
 	unsigned long from, to;
 
-	if (!e)
+	if (!e) {
+		count_dropped(KIND_EXEC, outcome);
 		return;
+	}
 	fill_head(&e->head, who, KIND_EXEC);
 	fill_task(&e->head, task);
 	e->head.control = w->control;

@@ -11,8 +11,6 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
-	"github.com/breakwater-sec/breakwater/internal/sensor"
-	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
 // oldCalls writes programs that make system calls by the 32-bit entry
@@ -101,12 +99,9 @@ func unixAddress(path string) []byte {
 
 // The 32-bit entry to the kernel is no way round what is always on.
 func TestKernelOldEntryReleaseAgent(t *testing.T) {
-	h, err := sensor.V1Hierarchy("hybrid", nil)
-	if err != nil {
-		testenv.Missing(t, "needs a v1 cgroup hierarchy: %v", err)
-	}
+	root := v1Root(t)
 	g := newGuard(t)
-	agent := append([]byte(filepath.Join(h.Root, "release_agent")), 0)
+	agent := append([]byte(filepath.Join(root, "release_agent")), 0)
 	for name, number := range map[string]uint32{"open": 5, "openat": 295} {
 		var o oldCalls
 		at := o.bytes(agent)
