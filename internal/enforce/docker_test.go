@@ -25,7 +25,14 @@ type engine struct {
 func newEngine(t *testing.T) *engine {
 	needKernel(t)
 	d := testenv.NeedDocker(t)
-	return &engine{Docker: d, g: newGuard(t), image: d.BusyboxImage(t)}
+	e := &engine{Docker: d, g: newGuard(t), image: d.BusyboxImage(t)}
+	t.Cleanup(func() { // the engine made the parent group in every hierarchy
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(e.g.parent))
+		for _, g := range groups {
+			removeGroup(t, g)
+		}
+	})
+	return e
 }
 
 // create makes a container and puts it under a policy before it starts, as
