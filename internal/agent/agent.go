@@ -112,6 +112,9 @@ func New(opts Options) (*Agent, error) {
 	if err := os.MkdirAll(opts.Data, 0o750); err != nil {
 		return nil, fmt.Errorf("agent folder: %w", err)
 	}
+	if err := ownFolder(opts.Data); err != nil {
+		return nil, err
+	}
 	eng, err := openEngines(opts.Sockets)
 	if err != nil {
 		return nil, err

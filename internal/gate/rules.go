@@ -145,12 +145,18 @@ func compile(bundle api.PolicyBundle) (*policy.Set, error) {
 }
 
 func readKey(path string) (ed25519.PublicKey, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("policy key: %w (the agent writes it when it is enrolled)", err)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("policy key %s: others than its owner can write it (mode %v): anybody could sign policy; chmod 0600 it and check it", path, info.Mode().Perm())
+	dir := filepath.Dir(path)
+	for _, p := range []string{path, dir, filepath.Dir(dir)} { // whoever can rename a folder can replace the key
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("policy key: %w", err)
+		}
+		if info.Mode().Perm()&0o022 != 0 {
+			return nil, fmt.Errorf("policy key %s: others than its owner can write %s (mode %v): anybody could sign policy; chmod go-w it and check the key", path, p, info.Mode().Perm())
+		}
 	}
 	text, err := readBounded(path, 4096)
 	if err != nil {
