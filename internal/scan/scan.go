@@ -99,7 +99,9 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 // match fills in the findings.
 func match(ctx context.Context, m Matcher, rep *report.Report) error {
 	if m == nil {
-		if n := len(rep.Packages); n > 0 {
+		if n := len(rep.Packages); n == 1 {
+			rep.Gaps = append(rep.Gaps, "no intelligence bundle: the vulnerabilities of 1 package were not judged; run `breakwater intel update`")
+		} else if n > 1 {
 			rep.Gaps = append(rep.Gaps, fmt.Sprintf("no intelligence bundle: the vulnerabilities of %d packages were not judged; run `breakwater intel update`", n))
 		}
 		return nil

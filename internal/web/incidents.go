@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -164,8 +166,10 @@ func (c *Console) incident(v *visit) error {
 		return err
 	}
 	if inc.Container != nil {
-		if p.Around, err = c.Store.Events(v.ctx, store.EventFilter{Agent: inc.Incident.Agent, Container: inc.Container.ID, Limit: 15}); err != nil {
-			return err
+		if inc.Container.ID != "" { // one that the gate refused never had an id
+			if p.Around, err = c.Store.Events(v.ctx, store.EventFilter{Agent: inc.Incident.Agent, Container: inc.Container.ID, Limit: 15}); err != nil {
+				return err
+			}
 		}
 		_, _, err := c.Store.Image(v.ctx, inc.Container.Image.Digest)
 		p.KnownImage = err == nil
@@ -319,11 +323,10 @@ func nextSteps(inc store.Incident) []string {
 		return []string{"If nobody meant to run `" + path + "`: keep the container for evidence, then replace it; its image is unchanged.",
 			"If it belongs there: build it into the image, so that it is scanned and judged with it."}
 	case d.Control == event.ControlExec:
-		return []string{"If `" + path + "` is wanted: add its exact path to `run.exec.allow` of " + named(d.Policy) + ".",
+		return []string{execStep(path, d),
 			"If not: see who started it in the process tree, and replace the container."}
 	case d.Control == event.ControlNetwork && ev.Network != nil:
-		return []string{fmt.Sprintf("If `%s` port %d is wanted: add `{to: %s, ports: [%d]}` to `run.network.egress` of %s.", ev.Network.Address, ev.Network.Port, ev.Network.Address, ev.Network.Port, named(d.Policy)),
-			"If not: see which program connected, and replace the container."}
+		return append(networkStep(ev, d), "If not: see which program connected, and replace the container.")
 	case d.Control == event.ControlStart || d.Control == event.ControlImage:
 		return []string{"Each violated rule above says how to comply.", "If it must run meanwhile: add an exception with a reason and an end date to that policy."}
 	case d.Outcome == event.Detected:
@@ -332,9 +335,34 @@ func nextSteps(inc store.Incident) []string {
 	return []string{"It was stopped. See in the process tree how it came to be, and replace the container: it has been entered."}
 }
 
-func named(policy string) string {
-	if policy == "" {
+// execStep says how a program is allowed that policy names in deny, or does not
+// name in allow.
+func execStep(path string, d event.Decision) string {
+	if strings.HasPrefix(d.Rule, "run.exec ") {
+		return "If `" + path + "` is wanted: take it out of `run.exec.deny` of " + named(d.Policy) + "."
+	}
+	return "If `" + path + "` is wanted: add its exact path to `run.exec.allow` of " + named(d.Policy) + "."
+}
+
+// networkStep says how a connection is allowed. Only one that no rule names is
+// allowed by a rule more: egress is a list of all that may be reached.
+func networkStep(ev event.Event, d event.Decision) []string {
+	n := ev.Network
+	addr, _ := netip.ParseAddr(n.Address)
+	switch {
+	case ev.Kind == event.KindSocket:
+		return []string{"If it is wanted: add an exception for `rule.startsWith(\"run.network\")` and this container to " + named(d.Policy) + ", with a reason and an end date; the rest of its network policy is then lifted too."}
+	case policy.IsMetadataService(addr) && d.Rule != "run.network.egress":
+		return []string{"If it is wanted: add an exception for `rule == \"run.network.metadataService\"` and this container to " + named(d.Policy) + ", with a reason and an end date."}
+	case strings.HasPrefix(d.Rule, "run.network "):
+		return []string{fmt.Sprintf("If `%s` port %d is wanted: take it out of `run.network.deny` of %s.", n.Address, n.Port, named(d.Policy))}
+	}
+	return []string{fmt.Sprintf("If `%s` port %d is wanted: add `{to: %s, ports: [%d]}` to `run.network.egress` of %s.", n.Address, n.Port, n.Address, n.Port, named(d.Policy))}
+}
+
+func named(name string) string {
+	if name == "" {
 		return "the policy"
 	}
-	return "`" + policy + "`"
+	return "`" + name + "`"
 }

@@ -238,6 +238,9 @@ func (v *visit) problem(err error) {
 	case errors.Is(err, store.ErrNotFound):
 		p.Status, p.What = http.StatusNotFound, sentence(err.Error())
 		p.Hint, p.HintLink = "Search for it", "/search"
+		if errors.Is(err, errNoPage) {
+			p.What = "There is no such page."
+		}
 	case errors.Is(err, errForbidden):
 		p.Status, p.What = http.StatusForbidden, sentence(err.Error())
 	case errors.Is(err, store.ErrBusy):

@@ -280,3 +280,51 @@ func BenchmarkPages(b *testing.B) {
 		})
 	}
 }
+
+// TestNextStepsHoldWhatTheySay: the advice of an incident is a change that lets
+// the act pass and nothing else through the door.
+func TestNextStepsHoldWhatTheySay(t *testing.T) {
+	for _, c := range []struct {
+		name, rule  string
+		kind        event.Kind
+		network     event.Network
+		want, never string
+	}{
+		{"outside egress", "run.network.egress", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.egress", "run.network.deny"},
+		{"denied peer", "run.network 10.0.0.9/32 (p:9)", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.deny", "{to:"},
+		{"metadata service", "run.network 169.254.169.254/32 (p:10)", event.KindConnect, event.Network{Address: "169.254.169.254", Port: 80}, "run.network.metadataService", "{to:"},
+		{"raw socket", "run.network.egress", event.KindSocket, event.Network{Transport: "raw"}, "add an exception", "{to:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t)
+			inc := storetest.Incident("n")
+			inc.Decision = event.Decision{Control: event.ControlNetwork, Effect: event.EffectBlock, Outcome: event.Prevented, Policy: "p", Rule: c.rule}
+			inc.Event = event.Event{Kind: c.kind, Network: &c.network}
+			if _, err := s.store.Ingest(t.Context(), storetest.Batch("a1", storetest.Record(t, 1, api.RecordIncident, "n", inc))); err != nil {
+				t.Fatal(err)
+			}
+			_, page := s.get("/incidents/1")
+			_, advice, _ := strings.Cut(page, "What you can do")
+			advice, _, _ = strings.Cut(advice, "</section>")
+			if !strings.Contains(advice, c.want) || strings.Contains(advice, c.never) {
+				t.Errorf("got %s", advice)
+			}
+		})
+	}
+}
+
+// TestRefusedContainerHasNoEvents: a container that was never created has no
+// id, and the events of others are not its own.
+func TestRefusedContainerHasNoEvents(t *testing.T) {
+	s := open(t)
+	inc := storetest.Incident("g")
+	inc.Container = &event.Container{Engine: "docker"}
+	other := event.Event{Key: "e", Kind: event.KindExec, Time: now(), Container: &event.Container{ID: "c2"}, Exec: &event.Exec{Path: "/not/mine"}}
+	if _, err := s.store.Ingest(t.Context(), storetest.Batch("a1", storetest.Record(t, 1, api.RecordIncident, "g", inc), storetest.Record(t, 2, api.RecordEvent, "e", other))); err != nil {
+		t.Fatal(err)
+	}
+	_, page := s.get("/incidents/1")
+	if strings.Contains(page, "/not/mine") || strings.Contains(page, "all its incidents") || !strings.Contains(page, "never created") {
+		t.Errorf("got %s", page)
+	}
+}
