@@ -120,6 +120,57 @@ static __always_inline int on_open(s64 fd)
 	return 0;
 }
 
+// runs_loader: the program that runs is the dynamic loader itself, which runs
+// whatever file it is given: ld-linux-x86-64.so.2, ld-musl-…, ld.so, ld64.so.2.
+static __always_inline bool runs_loader(struct task_struct *task)
+{
+	char name[8] = {};
+
+	bpf_probe_read_kernel_str(name, sizeof(name),
+				  BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
+	if (name[0] != 'l' || name[1] != 'd')
+		return false;
+	return name[2] == '-' || name[2] == '.' || (name[2] == '6' && name[3] == '4');
+}
+
+// A new program that the loader maps never passes exec: it is stopped before
+// the mapping is known to the process.
+static __always_inline int on_map(struct call *call, s64 ret)
+{
+	struct task_struct *task = current_task();
+	struct inode *inode;
+	struct work *work;
+	struct file *file;
+	struct who w = {};
+	u32 zero = 0;
+	u8 outcome = OUTCOME_DETECTED;
+
+	if (ret < 0 && ret >= -4095)
+		return 0;
+	if (!(call->prot & PROT_EXEC) && !(BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC))
+		return 0;
+	if (!find_me(&w, task) || !w.slot->mode[CONTROL_DRIFT])
+		return 0;
+	if (!w.inside && in_host_mounts(task))
+		return 0;
+	file = file_of(task, call->fd);
+	work = bpf_map_lookup_elem(&open_work, &zero);
+	if (!file || !work || !runs_loader(task))
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (!novelty(inode, w.container))
+		return 0;
+	work->mode = MODE_OFF;
+	walk_path(work, &file->f_path, task);
+	consider(work, w.slot, CONTROL_DRIFT, 0);
+	if (work->mode >= MODE_BLOCK) {
+		bpf_send_signal(SIGKILL);
+		outcome = OUTCOME_KILLED;
+	}
+	emit_open(work, &w, task, inode, 0, outcome);
+	return 0;
+}
+
 static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
 					u64 ino, struct unix_address *addr)
 {
@@ -245,6 +296,8 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		return on_socket(ctx->args[1]);
 	case CALL_CONNECT:
 		return on_connect(call.fd, ctx->args[1]);
+	case CALL_MAP:
+		return on_map(&call, ctx->args[1]);
 	}
 	return 0;
 }

@@ -11,10 +11,12 @@ enum call_kind {
 	CALL_OPEN,    // returns the descriptor of a file
 	CALL_SOCKET,  // returns the descriptor of a socket
 	CALL_CONNECT, // fd is the socket
+	CALL_MAP,     // maps the file fd with the protection prot
 };
 
 struct call {
 	u32 kind;
+	u32 prot;
 	u64 fd;
 };
 
@@ -41,6 +43,11 @@ static __always_inline void x86_64_call(struct call *call, struct pt_regs *regs,
 	case 304: // open_by_handle_at
 	case 437: // openat2
 		call->kind = CALL_OPEN;
+		break;
+	case 9: // mmap
+		call->kind = CALL_MAP;
+		call->prot = BPF_CORE_READ(regs, dx);
+		call->fd = (u32)BPF_CORE_READ(regs, r8);
 		break;
 	case 41: // socket
 		call->kind = CALL_SOCKET;
@@ -81,6 +88,11 @@ static __always_inline void i386_call(struct call *call, struct pt_regs *regs, u
 	case SOCKETCALL:
 		socketcall(call, regs);
 		break;
+	case 192: // mmap2
+		call->kind = CALL_MAP;
+		call->prot = BPF_CORE_READ(regs, dx);
+		call->fd = (u32)BPF_CORE_READ(regs, di);
+		break;
 	case 359: // socket
 		call->kind = CALL_SOCKET;
 		break;
@@ -98,6 +110,11 @@ static __always_inline void arm64_call(struct call *call, struct pt_regs___arm64
 	case 265: // open_by_handle_at
 	case 437: // openat2
 		call->kind = CALL_OPEN;
+		break;
+	case 222: // mmap
+		call->kind = CALL_MAP;
+		call->prot = BPF_CORE_READ(regs, regs[2]);
+		call->fd = (u32)BPF_CORE_READ(regs, regs[4]);
 		break;
 	case 198: // socket
 		call->kind = CALL_SOCKET;
@@ -118,6 +135,11 @@ static __always_inline void arm32_call(struct call *call, struct pt_regs___arm64
 	case 371: // open_by_handle_at
 	case 437: // openat2
 		call->kind = CALL_OPEN;
+		break;
+	case 192: // mmap2
+		call->kind = CALL_MAP;
+		call->prot = BPF_CORE_READ(regs, regs[2]);
+		call->fd = (u32)BPF_CORE_READ(regs, regs[4]);
 		break;
 	case 281: // socket
 		call->kind = CALL_SOCKET;

@@ -88,6 +88,20 @@ static __always_inline void consider(struct work *w, struct slot *s, u8 control,
 	w->rule = rule;
 }
 
+// novelty says what shows that a file was not in the image.
+static __always_inline u32 novelty(struct inode *inode, struct container *c)
+{
+	u32 facts = 0;
+
+	if (BPF_CORE_READ(inode, i_nlink) == 0)
+		facts |= EXEC_FILELESS;
+	if (in_upper(inode))
+		facts |= EXEC_UPPER;
+	if (inode_ctime(inode) >= c->started_real)
+		facts |= EXEC_MODIFIED;
+	return facts;
+}
+
 // judge_exec decides: w->mode says what to do, w->control and w->rule why.
 static __always_inline void judge_exec(struct work *w, struct who *who, struct task_struct *task,
 				       struct linux_binprm *bprm)
@@ -103,12 +117,7 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 	w->facts = socket_facts(task);
 	walk_path(w, &file->f_path, task);
 	w->facts |= w->flags;
-	if (BPF_CORE_READ(inode, i_nlink) == 0)
-		w->facts |= EXEC_FILELESS;
-	if (in_upper(inode))
-		w->facts |= EXEC_UPPER;
-	if (inode_ctime(inode) >= who->container->started_real)
-		w->facts |= EXEC_MODIFIED;
+	w->facts |= novelty(inode, who->container);
 	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
 		w->facts |= EXEC_SCRIPT;
 

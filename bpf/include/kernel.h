@@ -61,6 +61,8 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define FMODE_WRITE 2
+#define PROT_EXEC 4
+#define READ_IMPLIES_EXEC 0x0400000
 
 // include/uapi/linux/magic.h
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
@@ -237,6 +239,7 @@ struct signal_struct {
 };
 
 struct mm_struct {
+	struct file *exe_file;
 	unsigned long arg_start;
 	unsigned long arg_end;
 };
@@ -258,9 +261,12 @@ struct pt_regs { // x86
 	unsigned long orig_ax;
 	unsigned long bx;
 	unsigned long cx;
+	unsigned long dx;
 	unsigned long di;
+	unsigned long r8;
 };
 struct pt_regs___arm64 {
+	u64 regs[31];
 	s32 syscallno;
 	u64 orig_x0;
 };
@@ -275,6 +281,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	u64 start_boottime;
+	unsigned int personality;
 	int exit_code;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;

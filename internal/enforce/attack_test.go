@@ -11,6 +11,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
 // oldCalls writes programs that make system calls by the 32-bit entry
@@ -227,4 +228,36 @@ func TestKernelLineageBeatsOtherContainers(t *testing.T) {
 		t.Errorf("moved into a cgroup of its own making: %+v\n%s", r, g.told())
 	}
 	t.Cleanup(func() { removeGroup(t, fake) })
+}
+
+// The dynamic loader runs whatever file it is given, past every exec.
+func TestKernelDriftThroughTheLoader(t *testing.T) {
+	loaders, _ := filepath.Glob("/lib64/ld-linux-*.so.*")
+	if len(loaders) == 0 {
+		testenv.Missing(t, "needs the C library's loader in /lib64")
+	}
+	g := newGuard(t)
+	const program = "/bin/echo"
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := g.box(assign(t, g, drift(event.EffectBlock)))
+	if r := b.run(loaders[0], program, "x"); r.out != "x\n" {
+		t.Errorf("a program of the image: %+v\n%s", r, g.told())
+	}
+	dropped := filepath.Join(t.TempDir(), "dropped")
+	if err := os.WriteFile(dropped, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.box().run(loaders[0], dropped, "x"); r.out != "x\n" {
+		t.Errorf("a dropped one, without a policy: %+v", r)
+	}
+	if r := b.run(loaders[0], dropped, "x"); !r.killed || r.out != "" {
+		t.Errorf("a dropped one: %+v", r)
+	}
+	e := g.wait("drift", decided(b.id, event.ControlDrift, event.Killed))
+	if e.File == nil || e.File.Path != dropped {
+		t.Errorf("event: %+v", e)
+	}
 }

@@ -138,7 +138,10 @@ func (d *decoder) exit(r *bpf.ExitEvent) record {
 func (d *decoder) open(r *bpf.OpenEvent) record {
 	rec := d.start(&r.Head, event.KindFileOpen)
 	rec.event.File = &event.File{Path: text(r.Path[:]), Write: r.Write != 0, Inode: r.Ino, Filesystem: filesystem(r.Magic)}
-	d.judge(&rec.event, &r.Head, func(event.Control) string {
+	d.judge(&rec.event, &r.Head, func(c event.Control) string {
+		if c == event.ControlDrift {
+			return rec.event.File.Path + " was written or changed after the container started, and the dynamic loader was told to run it"
+		}
 		return fmt.Sprintf("%s was opened for writing from inside a container", rec.event.File.Path)
 	})
 	return rec
@@ -167,7 +170,10 @@ func (d *decoder) flow(r *bpf.FlowEvent) record {
 		Family: family(r.Family), Transport: "tcp", Address: address(r.Addr), Port: int(r.Port),
 		Head: strings.ToValidUTF8(string(data), "\uFFFD"),
 	}
-	d.judge(&rec.event, &r.Head, func(event.Control) string {
+	d.judge(&rec.event, &r.Head, func(c event.Control) string {
+		if c == event.ControlDrift {
+			return rec.event.File.Path + " was written or changed after the container started, and the dynamic loader was told to run it"
+		}
 		return fmt.Sprintf("the connection to %s began like a mining pool's protocol", peer(rec.event.Network))
 	})
 	return rec
