@@ -40,20 +40,28 @@ func TestUpGuardsThroughCrashes(t *testing.T) {
 		t.Errorf("a second up on the same kernel: %d %s", code, p.said())
 	}
 
+	// Killed in the middle of a row of attacks, and dead during more.
+	const row = `for i in $(seq 20); do mkdir /tmp/r$i; cp /bin/busybox /tmp/r$i/touch; /tmp/r$i/touch /w/row; done`
+	attacks := h.engine.Command(t.Context(), "exec", "web", "sh", "-c", row)
+	if err := attacks.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.incidentsOf("web", 3, driftIncidents())
 	h.kill()
+	_ = attacks.Wait() // how its last program ended
 	for i := range 3 {
 		h.drift("web", fmt.Sprint("dead", i))
 	}
 	h.box("newcomer")
 	h.drift("newcomer", "newcomer")
-	for _, mark := range []string{"dead0", "dead1", "dead2", "newcomer"} {
+	for _, mark := range []string{"dead0", "dead1", "dead2", "row", "newcomer"} {
 		if h.marked(mark) {
 			t.Errorf("%s: with the agent dead, a program that was not in the image ran", mark)
 		}
 	}
 
 	h.start("--gate=no")
-	got = h.incidentsOf("web", 4, driftIncidents())
+	got = h.incidentsOf("web", 24, driftIncidents())
 	h.incidentsOf("newcomer", 1, driftIncidents())
 	keys := map[string]int{}
 	for _, inc := range h.incidents(nil) {
@@ -64,8 +72,8 @@ func TestUpGuardsThroughCrashes(t *testing.T) {
 			t.Errorf("incident %s is there %d times", key, n)
 		}
 	}
-	if len(got) != 4 {
-		t.Errorf("%d incidents of 4 attacks", len(got))
+	if len(got) != 24 {
+		t.Errorf("%d incidents of 24 attacks", len(got))
 	}
 	for _, inc := range append(got, h.incidentsOf("newcomer", 1, driftIncidents())...) {
 		if inc.Container == nil || inc.Container.Image.Name() != h.image {

@@ -105,6 +105,8 @@ type Agent struct {
 
 	mu       sync.Mutex
 	problems map[string]string // by topic; what is wrong now
+	judging  bool
+	unjudged []string // containers that appeared before judging began
 }
 
 // New opens the agent's folder and puts the last good policy into the kernel.
@@ -181,8 +183,8 @@ func (a *Agent) takeOver(ctx context.Context) {
 		a.later(ctx, func(ctx context.Context) {
 			defer taken.Done()
 			a.problem("container "+short(g.ID), ignoreUnknown(a.containers.appeared(ctx, g.ID)))
-			a.later(ctx, func(ctx context.Context) { a.problem("judge "+short(g.ID), ignoreUnknown(a.judgeAppeared(ctx, g.ID))) })
 		})
+		a.judgeLater(ctx, g.ID)
 	}
 	for _, s := range a.left {
 		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
@@ -191,8 +193,33 @@ func (a *Agent) takeOver(ctx context.Context) {
 	a.problem("settle", a.opts.Kernel.Settle())
 	select {
 	case <-a.fetched:
+		a.beginJudging(ctx)
 		close(a.ready)
 	case <-ctx.Done():
+	}
+}
+
+// judgeLater judges a container that appeared, but not before there is a policy
+// or the server was waited for.
+func (a *Agent) judgeLater(ctx context.Context, id string) {
+	a.mu.Lock()
+	if !a.judging {
+		a.unjudged = append(a.unjudged, id)
+		a.mu.Unlock()
+		return
+	}
+	a.mu.Unlock()
+	a.problem("judge "+short(id), ignoreUnknown(a.judgeAppeared(ctx, id)))
+}
+
+func (a *Agent) beginJudging(ctx context.Context) {
+	a.mu.Lock()
+	a.judging = true
+	ids := a.unjudged
+	a.unjudged = nil
+	a.mu.Unlock()
+	for _, id := range ids {
+		a.later(ctx, func(ctx context.Context) { a.judgeLater(ctx, id) })
 	}
 }
 

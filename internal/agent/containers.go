@@ -242,7 +242,13 @@ func (c *containers) find(ctx context.Context, id string) (event.Container, poli
 		known = g.known
 	}
 	c.mu.Unlock()
-	if g != nil && !known {
+	switch {
+	case g == nil: // it is gone already, or its cgroup is told of after its act
+		if found, err := c.describe.Describe(ctx, id); err == nil {
+			_, run := c.peek(id)
+			return found.Container, run
+		}
+	case !known:
 		_ = c.resolve(ctx, id) // what stays unknown is shown by its id
 	}
 	return c.peek(id)

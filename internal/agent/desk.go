@@ -62,7 +62,9 @@ func gateIncident(ev event.Event) event.Incident {
 			why = append(why, strings.TrimSuffix(v.Message, "."))
 		}
 	}
-	why = append(why, ev.Gate.Verdict.Incomplete...)
+	if len(why) == 0 { // it could not be judged, and the gate fails closed
+		why = append(why, ev.Gate.Verdict.Incomplete...)
+	}
 	decision := event.Decision{
 		Control: event.ControlStart, Effect: event.EffectBlock, Outcome: event.Prevented,
 		Why: strings.Join(why, "; "), Generation: ev.Gate.Verdict.Generation, Mechanism: "gate",
@@ -147,6 +149,7 @@ func (a *Agent) applyPolicy(ctx context.Context) error {
 	a.problem("policy", err)
 	a.later(ctx, func(ctx context.Context) {
 		a.problem("reports", a.images.rejudge(ctx, func(context.Context, *report.Report) error { return nil }))
+		a.judgeAgain(ctx)
 	})
 	generation, _, _ := a.policies.state()
 	a.opts.Log.Info("policy in force", "generation", generation)

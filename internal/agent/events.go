@@ -101,7 +101,7 @@ func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
 		container, _ := a.containers.peek(id)
 		ev.Container = mergeContainer(*ev.Container, container)
 		a.emit(ctx, ev)
-		a.problem("judge "+short(id), ignoreUnknown(a.judgeAppeared(ctx, id)))
+		a.judgeLater(ctx, id)
 	})
 }
 

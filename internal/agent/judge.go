@@ -73,6 +73,21 @@ func (a *Agent) judgeAppeared(ctx context.Context, id string) error {
 	return err
 }
 
+// judgeAgain shows what the policy in force says about what runs already; none
+// of it is stopped.
+func (a *Agent) judgeAgain(ctx context.Context) {
+	for _, g := range a.containers.status() {
+		if g.Verdict == nil {
+			continue // it is about to be judged for the first time
+		}
+		verdict, err := a.judge(ctx, g.Container.ID)
+		if err == nil {
+			a.containers.setVerdict(g.Container.ID, verdict)
+		}
+		a.problem("judge "+short(g.Container.ID), ignoreUnknown(err))
+	}
+}
+
 func refusedIncident(host string, c event.Container, v event.Verdict, reportOnly bool) event.Incident {
 	var why []string
 	for _, x := range v.Violations {

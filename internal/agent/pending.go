@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -50,8 +51,9 @@ func (p *pending) left(ctx context.Context) ([]seen, error) {
 		within, cancel := context.WithTimeout(ctx, time.Second)
 		records, err := p.spool.Read(within, last, 256, 8<<20)
 		cancel()
-		if within.Err() != nil && ctx.Err() == nil {
-			break // the rest cannot be read
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			last = end // the rest cannot be read
+			break
 		}
 		if err != nil {
 			return all, fmt.Errorf("unfinished incidents: %w", err)
