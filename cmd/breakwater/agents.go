@@ -103,7 +103,12 @@ func newAgentsRevokeCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke AGENT",
 		Short: "End an agent's trust and connection; its host stays enforced as it is",
-		Args:  cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("agents revoke: name one agent by its id, as `breakwater agents list` shows it")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openClient(env, flags)
 			if err != nil {

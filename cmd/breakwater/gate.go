@@ -37,6 +37,10 @@ enters a container, and refuses what policy refuses.
 It is a program of its own (gate run), which outlives agent and server, and an
 entry in the engine's configuration (gate install). Run it before installing it:
 an engine refuses every call while a plugin that it is configured with is away.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usage("gate: one of install, run, status, uninstall is needed")
+		},
 	}
 	cmd.AddCommand(newGateRunCommand(env), newGateWorkerCommand(env), newGateInstallCommand(env), newGateUninstallCommand(env), newGateStatusCommand(env))
 	return cmd

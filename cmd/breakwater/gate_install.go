@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func applyGateChange(cmd *cobra.Command, env *environment, change *install.Chang
 		fmt.Fprintln(env.stdout, "The engine does not run; it takes the change when it starts.")
 	}
 	if !yes {
-		agreed, err := agree(env, "Change it?")
+		agreed, err := agree(cmd.Context(), env, "Change it?")
 		if err != nil {
 			return failed(err)
 		}
@@ -89,10 +90,23 @@ func applyGateChange(cmd *cobra.Command, env *environment, change *install.Chang
 }
 
 // agree asks a question; only a yes is one. No answer at all is an error, so
-// that a script does not take silence for a decision.
-func agree(env *environment, question string) (bool, error) {
+// that a script does not take silence for a decision; so is the end of ctx.
+func agree(ctx context.Context, env *environment, question string) (bool, error) {
 	fmt.Fprintf(env.stdout, "%s [y/N] ", question)
-	line, err := bufio.NewReader(env.stdin).ReadString('\n')
+	var line string
+	answered := make(chan error, 1)
+	go func() { // reading cannot be broken off: without an answer it ends with the process
+		var err error
+		line, err = bufio.NewReader(env.stdin).ReadString('\n')
+		answered <- err
+	}()
+	var err error
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(env.stdout)
+		return false, ctx.Err()
+	case err = <-answered:
+	}
 	fmt.Fprintln(env.stdout)
 	if err != nil && line == "" {
 		return false, errors.New("nobody answered: give --yes to go on without being asked")

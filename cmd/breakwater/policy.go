@@ -47,7 +47,7 @@ Exit codes: 0 every file is right, 1 some file is not, 2 wrong usage,
 
 func atLeastOneFile(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usage("%s: name at least one policy file", cmd.CommandPath())
+		return usage("policy %s: name at least one policy file", cmd.Name())
 	}
 	return nil
 }

@@ -61,29 +61,31 @@ func (g *gateOffer) offer(ctx context.Context, env *environment, data string, en
 func (g *gateOffer) install(ctx context.Context, env *environment, data, engine string) error {
 	target := install.Target{Engine: engine, Config: g.config, PluginSocket: g.socket, Data: data}
 	if inFile, _, _, err := install.Installed(ctx, target); err == nil && inFile {
-		return errors.Join(g.start(ctx, data, engine), install.ErrInstalled)
+		_, err := g.start(ctx, data, engine)
+		return errors.Join(err, install.ErrInstalled)
 	}
 	if g.answer == "no" || g.answer == "ask" && !interactive(env) {
 		fmt.Fprintln(env.stdout, "\nThe gate is not installed: images and start parameters are judged when a\ncontainer appears, not before it starts. `breakwater gate install` adds it.")
 		return nil
 	}
 	// The gate must answer before the engine is told to ask it.
-	if err := g.start(ctx, data, engine); err != nil {
+	end, err := g.start(ctx, data, engine)
+	if err != nil {
 		return err
 	}
 	change, err := install.Install(ctx, target)
 	if err != nil {
-		return err
+		return errors.Join(err, end())
 	}
 	fmt.Fprintf(env.stdout, "\nThe gate refuses what policy refuses before it starts. Installing it changes the\nengine's configuration:\n\n%s\n", change.Diff())
 	if g.answer == "ask" {
-		agreed, err := agree(env, "Change it?")
+		agreed, err := agree(ctx, env, "Change it?")
 		if err != nil {
-			return err
+			return errors.Join(err, end())
 		}
 		if !agreed {
-			fmt.Fprintln(env.stdout, "Nothing was changed.")
-			return nil
+			fmt.Fprintln(env.stdout, "Nothing was changed. `breakwater gate run` and `breakwater gate install` do it later.")
+			return end()
 		}
 	}
 	if err := change.Apply(ctx); err != nil {
@@ -93,26 +95,27 @@ func (g *gateOffer) install(ctx context.Context, env *environment, data, engine 
 	return nil
 }
 
-// start runs the gate in a session of its own, unless it answers already.
-func (g *gateOffer) start(ctx context.Context, data, engine string) error {
+// start runs the gate in a session of its own, unless it answers already. end
+// ends what was started here, as long as no engine asks it.
+func (g *gateOffer) start(ctx context.Context, data, engine string) (end func() error, err error) {
 	if answers(ctx, g.socket) {
-		return nil
+		return func() error { return nil }, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	logPath := filepath.Join(data, "gate.log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(self, "gate", "run", "--data="+data, "--engine="+engine, "--plugin-socket="+g.socket) //nolint:noctx // it outlives this process by design
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the gate: %w", err)
+		return nil, fmt.Errorf("start the gate: %w", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -123,15 +126,23 @@ func (g *gateOffer) start(ctx context.Context, data, engine string) error {
 	for !answers(ctx, g.socket) {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case err := <-ended:
-			return fmt.Errorf("the gate ended while it started: %w: see %s", err, logPath)
+			return nil, fmt.Errorf("the gate ended while it started: %w: see %s", err, logPath)
 		case <-deadline.C:
-			return fmt.Errorf("the gate does not answer: see %s", logPath)
+			return nil, fmt.Errorf("the gate does not answer: see %s", logPath)
 		case <-tick.C:
 		}
 	}
-	return nil
+	return func() error {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(15 * time.Second):
+			return fmt.Errorf("the gate (process %d) does not end", cmd.Process.Pid)
+		}
+	}, nil
 }
 
 func answers(ctx context.Context, socket string) bool {

@@ -264,7 +264,16 @@ type program struct {
 // startProgram starts breakwater and collects what it prints.
 func startProgram(t *testing.T, args ...string) *program {
 	t.Helper()
+	return startProgramAt(t, nil, args...)
+}
+
+// startProgramAt starts it with a standard input; nil is none.
+func startProgramAt(t *testing.T, stdin *os.File, args ...string) *program {
+	t.Helper()
 	p := &program{cmd: exec.Command("breakwater", args...), ended: make(chan struct{}), news: make(chan struct{}, 1)}
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
