@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,6 +28,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BREAKWATER_DATA", filepath.Join(env.WorkDir, "data"))
 			env.Setenv("MIRROR", "file://"+mirror)
 			env.Setenv("IMAGES", images)
+			env.Setenv("FINGERPRINT", strings.Repeat("ab", 32))
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	_ "modernc.org/sqlite" // its driver
 
 	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
@@ -44,9 +46,9 @@ func TestUpFollowsItsEngine(t *testing.T) {
 	h.until("nothing is wrong any more", func() bool { return len(h.status().Problems) == 0 })
 }
 
-// TestUpWithFullDisk: on a full disk enforcement goes on, and what happened is
-// told once there is room.
-func TestUpWithFullDisk(t *testing.T) {
+// TestUpWithSickStorage: with a locked database or a full disk enforcement goes
+// on, and what happened is told once they are well again.
+func TestUpWithSickStorage(t *testing.T) {
 	h := newWholeHost(t)
 	if err := os.Mkdir(h.data, 0o750); err != nil {
 		t.Fatal(err)
@@ -59,6 +61,11 @@ func TestUpWithFullDisk(t *testing.T) {
 	h.box("web")
 	h.drift("web", "before")
 	h.incidentsOf("web", 1, driftIncidents())
+	unlock := lockDatabase(t, filepath.Join(h.data, "server", "breakwater.db"))
+	h.drift("web", "locked")
+	h.until("the database is complained about", func() bool { return strings.Contains(h.up.said(), "batch not stored") })
+	unlock()
+	h.incidentsOf("web", 2, driftIncidents())
 	filler := filepath.Join(h.data, "filler")
 	fill(t, filler)
 	for i := range 3 {
@@ -72,19 +79,37 @@ func TestUpWithFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	got := h.incidentsOf("web", 4, driftIncidents())
-	for _, mark := range []string{"before", "full0", "full1", "full2"} {
+	got := h.incidentsOf("web", 5, driftIncidents())
+	for _, mark := range []string{"before", "locked", "full0", "full1", "full2"} {
 		if h.marked(mark) {
 			t.Errorf("%s: a program that was not in the image ran", mark)
 		}
 	}
 	h.incidentsOf("late", 1, nil)
-	if len(got) != 4 {
-		t.Errorf("%d incidents of 4 attacks", len(got))
+	if len(got) != 5 {
+		t.Errorf("%d incidents of 5 attacks", len(got))
 	}
 	h.up.signal(syscall.SIGTERM)
 	if code := h.up.wait(shutdownWithin); code != exitOK {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// lockDatabase writes to a database and does not finish, until unlock.
+func lockDatabase(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(t.Context(), "PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := db.Close(); err != nil { // takes back what was begun
+			t.Error(err)
+		}
 	}
 }
 
@@ -106,9 +131,9 @@ func fill(t *testing.T, path string) {
 // TestUpToSyslog: incidents reach a receiver over TLS, those too that happened
 // while either side was away.
 func TestUpToSyslog(t *testing.T) {
+	h := newWholeHost(t)
 	receiver := testenv.NeedRsyslog(t, false)
 	receiver.Start(t)
-	h := newWholeHost(t)
 	config := fmt.Sprintf("apiVersion: breakwater/v1\nkind: Configuration\noutputs:\n  - name: siem\n    syslog: {address: %q, ca: %q}\n", receiver.Address, receiver.CA)
 	file := h.data + "-breakwater.yaml"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
