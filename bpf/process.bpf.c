@@ -221,8 +221,12 @@ static __always_inline bool in_scope(struct cgroup *cgroup, u64 under)
 static __always_inline void tell_container(struct container *c, u64 cgroup, u32 gone)
 {
 	struct who w = {.container = c, .cgroup = cgroup, .slot_number = c->slot};
-	struct container_event *e = reserve(struct container_event, KIND_CONTAINER, 0);
+	struct container_event *e;
 
+	// In the decisions' ring: the agent must learn of containers whatever
+	// the others do to the telemetry's.
+	count_emitted(KIND_CONTAINER, 0);
+	e = bpf_ringbuf_reserve(&decisions, sizeof(*e), 0);
 	if (!e) {
 		count_dropped(KIND_CONTAINER, 0);
 		return;

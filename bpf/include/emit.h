@@ -81,6 +81,37 @@ static __always_inline void submit_quietly(void *e, u8 outcome)
 	bpf_ringbuf_submit(e, flags);
 }
 
+// A container whose peers are refused in a storm is told of so often a second,
+// and counted beyond that, so that the ring has room for what else is decided.
+#define TOLD_A_SECOND 500
+
+static __always_inline bool drowns_others(struct seen_key *act, u64 now)
+{
+	struct seen_key key = {.cgroup = act->cgroup}; // no act's: it has no kind
+	struct seen *s = bpf_map_lookup_elem(&seen, &key);
+	struct seen first = {.count = 1, .reported = now};
+
+	if (act->kind != KIND_CONNECT && act->kind != KIND_SOCKET)
+		return false;
+	if (!s) {
+		bpf_map_update_elem(&seen, &key, &first, BPF_ANY);
+		return false;
+	}
+	if (now - s->reported > SECOND) {
+		s->reported = now;
+		s->count = 0;
+	}
+	return __sync_fetch_and_add(&s->count, 1) >= TOLD_A_SECOND;
+}
+
+static __always_inline void count_repeated(struct seen_key *key, u8 outcome)
+{
+	struct counter *c = counter_of(key->kind, outcome);
+
+	if (c)
+		c->repeated++;
+}
+
 // worth_telling remembers behaviours: true the first time, and once a second
 // for acts that were judged. repeats is how often it went untold since.
 static __always_inline bool worth_telling(struct seen_key *key, u8 outcome, u64 *repeats)
@@ -88,24 +119,24 @@ static __always_inline bool worth_telling(struct seen_key *key, u8 outcome, u64 
 	struct seen *s = bpf_map_lookup_elem(&seen, key);
 	u64 now = bpf_ktime_get_boot_ns();
 	struct seen first = {.count = 0, .reported = now};
-	struct counter *c;
-	u32 i = (key->kind & 15) + (outcome ? KINDS : 0);
 
 	*repeats = 0;
 	if (!s) {
+		if (outcome && drowns_others(key, now)) {
+			count_repeated(key, outcome);
+			return false;
+		}
 		bpf_map_update_elem(&seen, key, &first, BPF_ANY);
 		return true;
 	}
-	if (outcome && now - s->reported > SECOND) {
+	if (outcome && now - s->reported > SECOND && !drowns_others(key, now)) {
 		*repeats = s->count;
 		s->count = 0;
 		s->reported = now;
 		return true;
 	}
 	__sync_fetch_and_add(&s->count, 1);
-	c = bpf_map_lookup_elem(&counters, &i);
-	if (c)
-		c->repeated++;
+	count_repeated(key, outcome);
 	return false;
 }
 

@@ -80,6 +80,18 @@ func actions() map[string]func([]string) error {
 			_, err = c.WriteTo([]byte("x"), to)
 			return err
 		},
+		"flood": func(a []string) error { // so many datagrams, each to another port or address
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+			if err != nil {
+				return err
+			}
+			n, _ := strconv.Atoi(a[0])
+			for i := range n {
+				to := unix.SockaddrInet4{Port: 1 + i%60000, Addr: [4]byte{192, 0, 2, byte(i / 60000)}}
+				_ = unix.Sendto(fd, []byte("x"), 0, &to)
+			}
+			return nil
+		},
 		"socket": func(a []string) error {
 			var n [3]int
 			for i := range n {

@@ -261,3 +261,30 @@ func TestKernelDriftThroughTheLoader(t *testing.T) {
 		t.Errorf("event: %+v", e)
 	}
 }
+
+// A container that is refused in a storm does not drown what others did.
+func TestKernelFloodOfRefusals(t *testing.T) {
+	g := newGuard(t)
+	run := policy.Run{Network: policy.Network{Effect: event.EffectBlock, Restrict: true}}
+	storm := g.box(assign(t, g, run))
+	second := storm.actCommand("flood 300000")
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r := storm.act("flood 300000"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if err := second.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := g.Accounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if a.Dropped != 0 {
+			t.Errorf("lost: %+v", a)
+		}
+	}
+	g.wait("the storm", decided(storm.id, event.ControlNetwork, event.Prevented))
+}
