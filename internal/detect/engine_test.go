@@ -159,6 +159,9 @@ func TestPolicyDecisionsBecomeIncidents(t *testing.T) {
 	}{
 		{exec(event.Exec{Path: "/tmp/xmrig", Upper: true}, event.Decision{Control: event.ControlDrift, Effect: event.EffectKill, Outcome: event.Killed, Mechanism: "exec-kill"}),
 			"Program that was not in the image", "`/tmp/xmrig` was written into `web-1` after it started, then run by `/bin/sh`; Breakwater killed it before its first instruction."},
+		{event.Event{Key: "k", Kind: event.KindFileOpen, Time: at, Container: container(), Process: &event.Process{PID: 3, Path: "/lib/ld.so"}, File: &event.File{Path: "/tmp/xmrig"},
+			Decision: &event.Decision{Control: event.ControlDrift, Effect: event.EffectKill, Outcome: event.Killed, Mechanism: "syscall-kill"}},
+			"Program that was not in the image", "`/tmp/xmrig` was written into `web-1` after it started, then given to the dynamic loader to run by `/bin/sh`; Breakwater killed the process."},
 		{exec(event.Exec{Path: "/tmp/xmrig"}, event.Decision{Control: event.ControlExec, Effect: event.EffectBlock, Outcome: event.Prevented, Mechanism: "lsm"}),
 			"Program outside policy", "`/tmp/xmrig`, which policy does not allow, was run in `web-1` by `/bin/sh`; Breakwater refused it."},
 		{exec(event.Exec{Path: "memfd:x", Fileless: true}, event.Decision{Control: event.ControlFileless, Effect: event.EffectKill, Outcome: event.Detected, Audit: true}),

@@ -46,8 +46,12 @@ func describe(ev event.Event, d event.Decision, tree []event.Process) (kindOfInc
 	words := facts(ev)
 	switch d.Control {
 	case event.ControlDrift:
+		program, how := words["exec"], "run"
+		if ev.Kind == event.KindFileOpen {
+			program, how = words["file"], "given to the dynamic loader to run"
+		}
 		return kindOfIncident{"Program that was not in the image", event.SeverityHigh, []string{"T1105"}},
-			fmt.Sprintf("%s was written into %s after it started, then run%s", words["exec"], words["container"], by(tree))
+			fmt.Sprintf("%s was written into %s after it started, then %s%s", program, words["container"], how, by(tree))
 	case event.ControlFileless:
 		return kindOfIncident{"Program without a file", event.SeverityHigh, []string{"T1620"}},
 			fmt.Sprintf("A program that lives in memory only (%s) was run in %s%s", words["exec"], words["container"], by(tree))

@@ -74,7 +74,8 @@ type Decision struct {
 	Rule       string `json:"rule,omitempty"`
 	// Audit: the policy is in audit mode, so the effect was not carried out.
 	Audit bool `json:"audit,omitempty"`
-	// Mechanism is what carried it out: lsm, exec-kill, cgroup, gate, agent.
+	// Mechanism is what carried it out: lsm, exec-kill, syscall-kill, cgroup,
+	// gate, agent.
 	Mechanism string `json:"mechanism,omitempty"`
 }
 

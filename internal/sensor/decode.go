@@ -170,10 +170,7 @@ func (d *decoder) flow(r *bpf.FlowEvent) record {
 		Family: family(r.Family), Transport: "tcp", Address: address(r.Addr), Port: int(r.Port),
 		Head: strings.ToValidUTF8(string(data), "\uFFFD"),
 	}
-	d.judge(&rec.event, &r.Head, func(c event.Control) string {
-		if c == event.ControlDrift {
-			return rec.event.File.Path + " was written or changed after the container started, and the dynamic loader was told to run it"
-		}
+	d.judge(&rec.event, &r.Head, func(event.Control) string {
 		return fmt.Sprintf("the connection to %s began like a mining pool's protocol", peer(rec.event.Network))
 	})
 	return rec
@@ -182,9 +179,9 @@ func (d *decoder) flow(r *bpf.FlowEvent) record {
 func (d *decoder) container(r *bpf.ContainerEvent) record {
 	rec := d.start(&r.Head, event.KindContainer)
 	rec.event.Container.Started = time.Unix(0, r.StartedReal)
-	code, message := "appeared", "a container's cgroup appeared"
+	code, message := event.NoticeAppeared, "a container's cgroup appeared"
 	if r.Gone != 0 {
-		code, message = "gone", "a container's cgroup was removed"
+		code, message = event.NoticeGone, "a container's cgroup was removed"
 	}
 	rec.event.Notice = &event.Notice{Code: code, Message: message}
 	rec.gone = r.Gone != 0

@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -92,6 +93,12 @@ func FuzzDecode(f *testing.F) {
 	for _, raw := range records() {
 		f.Add(raw)
 		f.Add(raw[:len(raw)/2])
+		decided := slices.Clone(raw) // by every control, also those that no program reports with this kind
+		for control := range uint8(12) {
+			decided[unsafe.Offsetof(bpf.Head{}.Control)] = control
+			decided[unsafe.Offsetof(bpf.Head{}.Outcome)] = bpf.OutcomeKilled
+			f.Add(slices.Clone(decided))
+		}
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
