@@ -284,9 +284,17 @@ func startProgramAt(t *testing.T, stdin *os.File, args ...string) *program {
 		t.Fatal(err)
 	}
 	w.Close()
-	go p.collect(r)
+	collected := make(chan struct{})
+	go func() {
+		p.collect(r)
+		close(collected)
+	}()
 	go func() {
 		_ = p.cmd.Wait() // how it ended is in ProcessState
+		select {
+		case <-collected:
+		case <-time.After(5 * time.Second): // a child of its own holds its output
+		}
 		close(p.ended)
 	}()
 	t.Cleanup(func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // treeCapacity bounds the process tree: about 10 MiB.
@@ -21,6 +22,9 @@ const treeCapacity = 32768
 // patience is how long telemetry may lie in its ring: forks, execs and exits
 // do not wake the reader.
 const patience = 50 * time.Millisecond
+
+// pollPeriod is how often the wait for a decision looks whether it is to end.
+const pollPeriod = 250 * time.Millisecond
 
 // clockPeriod is how often the programs are told the time of day.
 const clockPeriod = 5 * time.Second
@@ -71,7 +75,7 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	read := func(r *ringbuf.Reader, before func()) <-chan error {
+	read := func(r *ringbuf.Reader, before func() error) <-chan error {
 		done := make(chan error, 1)
 		go func() {
 			defer cancel() // one that fails ends both
@@ -80,7 +84,15 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 		return done
 	}
 	told := read(telemetry, nil)
-	decided := read(decisions, func() { s.catchUp(ctx, telemetry) })
+	// A decision is taken out of its ring only when it can be handled at once:
+	// an agent that is killed in between leaves it to the next.
+	decided := read(decisions, func() error {
+		if err := awaitData(ctx, s.objects.Decisions.FD()); err != nil {
+			return err
+		}
+		s.catchUp(ctx, telemetry)
+		return nil
+	})
 	s.keepTime(ctx)
 	// In this order: reading decisions looks at the telemetry's ring.
 	closing := errors.Join(decisions.Close(), <-decided)
@@ -101,10 +113,15 @@ func (s *Sensor) keepTime(ctx context.Context) {
 	}
 }
 
-func (s *Sensor) read(r *ringbuf.Reader, before func(), handle func(event.Event)) error {
+func (s *Sensor) read(r *ringbuf.Reader, before func() error, handle func(event.Event)) error {
 	var rec ringbuf.Record
 	r.SetDeadline(time.Now().Add(patience))
 	for {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
+		}
 		err := r.ReadInto(&rec)
 		switch {
 		case errors.Is(err, ringbuf.ErrClosed):
@@ -115,11 +132,24 @@ func (s *Sensor) read(r *ringbuf.Reader, before func(), handle func(event.Event)
 		case err != nil:
 			return fmt.Errorf("read a kernel ring: %w", err)
 		}
-		if before != nil {
-			before()
-		}
 		s.take(rec.RawSample, handle)
 	}
+}
+
+// awaitData returns when a ring holds something, or ctx ended.
+func awaitData(ctx context.Context, ring int) error {
+	fds := []unix.PollFd{{Fd: int32(ring), Events: unix.POLLIN}}
+	for ctx.Err() == nil {
+		n, err := unix.Poll(fds, int(pollPeriod.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for a kernel ring: %w", err)
+		case n > 0:
+			return nil
+		}
+	}
+	return nil
 }
 
 // catchUp lets the telemetry that came before a decision be read first, so
