@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/gate/install"
 	"github.com/breakwater-sec/breakwater/internal/probe"
 )
 
@@ -18,7 +20,10 @@ const canaryCommand = "canary"
 
 // probeOptions are the prober's for this binary.
 func probeOptions() probe.Options {
-	return probe.Options{Canary: []string{canaryCommand}}
+	return probe.Options{Canary: []string{canaryCommand}, AsksGate: func(ctx context.Context, socket string) bool {
+		_, inUse, _, err := install.Installed(ctx, install.Target{Engine: socket, PluginSocket: gatePluginSocket})
+		return err == nil && inUse
+	}}
 }
 
 func newDoctorCommand(env *environment) *cobra.Command {

@@ -237,6 +237,10 @@ func (s gateState) table(env *environment) {
 	} else {
 		line("gate", "does not answer")
 	}
+	if s.Config == "" {
+		line("engine", "cannot be asked: %s", s.EngineError)
+		return
+	}
 	line("engine", "%s %s the gate; the engine %s it", s.Config, pick(s.InFile, "names", "does not name"), pick(s.InUse, "asks", "does not ask"))
 }
 

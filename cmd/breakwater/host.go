@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nkeys"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/content"
@@ -60,6 +63,41 @@ type hostAgent struct {
 	doctor event.Doctor
 	kernel *enforce.Kernel
 	bus    *bus.Agent
+	look   probe.Options
+}
+
+// Run runs the agent until ctx ends.
+func (h *hostAgent) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.Agent.Run(ctx) })
+	group.Go(func() error { h.keepProbed(ctx); return nil })
+	return group.Wait()
+}
+
+// probeEvery is how often the host's engines are looked at.
+const probeEvery = 20 * time.Second
+
+// keepProbed probes the host again when an engine came, went or got a gate:
+// what the host can do about starts depends on it.
+func (h *hostAgent) keepProbed(ctx context.Context) {
+	known := h.doctor.Engines
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := probe.Engines(ctx, h.look)
+		if ctx.Err() != nil || slices.Equal(now, known) {
+			continue
+		}
+		if d := probe.Run(ctx, h.look); ctx.Err() == nil {
+			known = d.Engines
+			h.Probed(d)
+		}
+	}
 }
 
 func (h *hostAgent) close() error {
@@ -92,7 +130,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err != nil {
 		return nil, errors.Join(err, kernel.Close())
 	}
-	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink}
+	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink, look: look}
 	h.Agent, err = agent.New(agent.Options{
 		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
 		Sockets: socketPaths(f.engines), Observe: f.observe, Fresh: kernel.Fresh(),

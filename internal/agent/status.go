@@ -17,15 +17,16 @@ const beat = 10 * time.Second
 func (a *Agent) heartbeat(ctx context.Context) error {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
-	last := time.Now()
+	last, missed := time.Now(), false
 	for {
 		if a.opts.Uplink != nil {
 			within, cancel := context.WithTimeout(ctx, 5*time.Second)
 			err := a.opts.Uplink.Status(within, a.Status())
 			cancel()
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && (err == nil || missed) { // one miss is no news: both may just be starting
 				a.problem("server", err)
 			}
+			missed = err != nil
 		}
 		select {
 		case <-ctx.Done():
@@ -60,13 +61,22 @@ func (a *Agent) watchClock(ctx context.Context, last time.Time) time.Time {
 	return now
 }
 
+// Probed replaces what this host was found to be able to do, and tells the
+// server. It is safe for concurrent use.
+func (a *Agent) Probed(d event.Doctor) {
+	a.mu.Lock()
+	a.opts.Doctor = d
+	a.mu.Unlock()
+	a.heartbeatNow()
+}
+
 // Status is the host as the agent sees it now.
 func (a *Agent) Status() event.HostStatus {
 	generation, _, expires := a.policies.state()
 	st := event.HostStatus{
 		Agent: a.opts.ID, Host: a.opts.Host, Version: a.opts.Version,
 		Time: time.Now().UTC(), Started: a.started, Generation: generation,
-		Doctor: a.opts.Doctor, Containers: a.containers.status(),
+		Containers: a.containers.status(),
 	}
 	var err error
 	st.Accounts, err = a.opts.Kernel.Accounts()
@@ -75,6 +85,7 @@ func (a *Agent) Status() event.HostStatus {
 		st.Accounts[i].Stored = st.Accounts[i].Emitted - st.Accounts[i].Dropped
 	}
 	a.mu.Lock()
+	st.Doctor = a.opts.Doctor
 	for _, topic := range slices.Sorted(maps.Keys(a.problems)) {
 		st.Problems = append(st.Problems, a.problems[topic])
 	}

@@ -180,7 +180,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.nats.Start()
 	deadline, _ := ctx.Deadline()
 	if !s.nats.ReadyForConnections(time.Until(deadline)) {
-		return errors.New("the embedded NATS server did not start: is another server using this folder or address?")
+		return fmt.Errorf("the embedded NATS server did not start: is another process using %s, or its address (what it noticed stands above)? Choose another", s.dir)
 	}
 	if !s.nats.JetStreamEnabled() {
 		return errors.New("JetStream did not start: is the folder writable and its disk not full?")

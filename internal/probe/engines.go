@@ -35,6 +35,12 @@ const (
 	engineTimeout = 5 * time.Second
 )
 
+// Engines is the part of Run that asks for the host's container engines, for
+// callers that wait for one to change.
+func Engines(ctx context.Context, o Options) []event.Engine {
+	return engines(ctx, o.withDefaults())
+}
+
 // engines asks every socket that is there, each once, by whatever names. An
 // engine that does not answer is listed with its error.
 func engines(ctx context.Context, o Options) []event.Engine {
@@ -51,7 +57,7 @@ func engines(ctx context.Context, o Options) []event.Engine {
 			}
 			seen[real] = true
 		}
-		found = append(found, ask(ctx, name, socket, o.Root, o.Gate))
+		found = append(found, ask(ctx, name, socket, o))
 	}
 	for _, p := range places {
 		look(p.name, filepath.Join("/", o.Root, p.socket))
@@ -62,14 +68,14 @@ func engines(ctx context.Context, o Options) []event.Engine {
 	return found
 }
 
-func ask(ctx context.Context, name, socket, root, gate string) event.Engine {
+func ask(ctx context.Context, name, socket string, o Options) event.Engine {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	e := event.Engine{Name: name, Socket: socket}
 	var err error
 	switch name {
 	case "docker":
-		e.Version, e.Gate, err = askDocker(ctx, socket, root, gate)
+		e.Version, e.Gate, err = askDocker(ctx, socket, o)
 	case "podman":
 		e.Version, err = versionOf(ctx, socket, "/version")
 	case "containerd":
@@ -86,18 +92,18 @@ func ask(ctx context.Context, name, socket, root, gate string) event.Engine {
 // askDocker asks the engine which authorization plugins it uses. Docker fails
 // closed on a dead plugin, on this question too: then its configuration tells
 // whose plugin that is.
-func askDocker(ctx context.Context, socket, root, gate string) (version, state string, err error) {
+func askDocker(ctx context.Context, socket string, o Options) (version, state string, err error) {
 	var info struct {
 		ServerVersion string
 		Plugins       struct{ Authorization []string }
 	}
 	if err := get(ctx, socket, "/info", &info); err != nil {
-		if configured(filepath.Join("/", root, "/etc/docker/daemon.json"), gate) {
+		if configured(filepath.Join("/", o.Root, "/etc/docker/daemon.json"), o.Gate) {
 			return "", "unreachable", err
 		}
 		return "", "", err
 	}
-	if slices.Contains(info.Plugins.Authorization, gate) {
+	if slices.Contains(info.Plugins.Authorization, o.Gate) || o.AsksGate != nil && o.AsksGate(ctx, socket) {
 		return info.ServerVersion, "installed", nil
 	}
 	return info.ServerVersion, "absent", nil

@@ -157,3 +157,17 @@ func TestRealEngines(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// TestUnlistedGate: an engine that took its plugins from a reloaded
+// configuration does not list them; whether it asks is found out by asking.
+func TestUnlistedGate(t *testing.T) {
+	root := fakeRoot(t)
+	engineAt(t, root, "/run/docker.sock", says(200, `{"ServerVersion":"20.10.24","Plugins":{"Authorization":null}}`))
+	for gate, asks := range map[string]bool{"installed": true, "absent": false} {
+		var asked string
+		found := Engines(t.Context(), Options{Root: root, AsksGate: func(_ context.Context, socket string) bool { asked = socket; return asks }})
+		if len(found) != 1 || found[0].Gate != gate || !strings.HasSuffix(asked, "/run/docker.sock") {
+			t.Errorf("%+v, asked %q", found, asked)
+		}
+	}
+}

@@ -32,6 +32,11 @@ type Options struct {
 	// Gate is the name by which the gate stands in an engine's list of
 	// authorization plugins; "" is "breakwater".
 	Gate string
+	// AsksGate finds out whether the Docker engine at a socket asks the gate.
+	// It is called when the engine's own list does not name it: engines up to
+	// Docker 20.10 leave out what they took from their configuration while they
+	// ran. nil takes the engine's list for the truth.
+	AsksGate func(ctx context.Context, socket string) bool
 }
 
 // Run probes this host. It never fails as a whole: what could not be found out
@@ -39,9 +44,7 @@ type Options struct {
 // The rows' order is fixed, one row a control. It takes a few seconds, needs
 // root for most of its rows, and starts and ends processes. Calls may overlap.
 func Run(ctx context.Context, o Options) event.Doctor {
-	if o.Gate == "" {
-		o.Gate = "breakwater"
-	}
+	o = o.withDefaults()
 	d := event.Doctor{Schema: event.SchemaVersion, Time: time.Now().UTC()}
 	describeHost(&d)
 	d.Engines = engines(ctx, o)
@@ -55,6 +58,13 @@ func Run(ctx context.Context, o Options) event.Doctor {
 	}
 	d.Capabilities = append(d.Capabilities, startRow(d.Engines))
 	return d
+}
+
+func (o Options) withDefaults() Options {
+	if o.Gate == "" {
+		o.Gate = "breakwater"
+	}
+	return o
 }
 
 // controls are the rows in their order, but for the start row, with their
