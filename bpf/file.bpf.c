@@ -18,6 +18,7 @@
 #include "include/emit.h"
 #include "include/path.h"
 #include "include/exec.h"
+#include "include/open.h"
 #include "include/call.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -29,45 +30,6 @@ struct {
 	__uint(max_entries, 1);
 } open_work SEC(".maps");
 
-static __always_inline bool is_named(struct dentry *d, const char *word, u32 n)
-{
-	char name[32] = {};
-
-	if (BPF_CORE_READ(d, d_name.len) != n)
-		return false;
-	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(d, d_name.name));
-	for (u32 i = 0; i < n; i++)
-		if (name[i] != word[i])
-			return false;
-	return true;
-}
-
-static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
-				      struct inode *inode, u32 write, u8 outcome)
-{
-	struct open_event *e = reserve(struct open_event, KIND_OPEN, outcome);
-
-	if (!e) {
-		count_dropped(KIND_OPEN, outcome);
-		return;
-	}
-	fill_head(&e->head, w, KIND_OPEN);
-	fill_task(&e->head, task);
-	e->head.control = work->control;
-	e->head.mode = work->mode;
-	e->head.outcome = outcome;
-	if (outcome == OUTCOME_KILLED)
-		e->head.mechanism = MECHANISM_SYSCALL_KILL;
-	e->ino = BPF_CORE_READ(inode, i_ino);
-	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	e->magic = BPF_CORE_READ(inode, i_sb, s_magic);
-	e->write = write;
-	e->flags = work->flags;
-	e->path[0] = 0;
-	bpf_probe_read_kernel_str(e->path, sizeof(e->path), work->key.path);
-	bpf_ringbuf_submit(e, 0);
-}
-
 static __always_inline int on_open(s64 fd)
 {
 	struct task_struct *task = current_task();
@@ -77,8 +39,8 @@ static __always_inline int on_open(s64 fd)
 	struct file *file;
 	struct who w = {};
 	u32 zero = 0, rule, write;
-	u8 outcome = OUTCOME_NONE;
-	u64 magic, repeats;
+	u8 outcome = OUTCOME_NONE, control;
+	u64 repeats;
 
 	if (fd < 0 || !find_me(&w, task))
 		return 0;
@@ -89,17 +51,13 @@ static __always_inline int on_open(s64 fd)
 	if (!file || !work)
 		return 0;
 	inode = BPF_CORE_READ(file, f_inode);
-	magic = BPF_CORE_READ(inode, i_sb, s_magic);
 	write = (BPF_CORE_READ(file, f_mode) & FMODE_WRITE) != 0;
 	work->mode = MODE_OFF;
 	work->control = NO_CONTROL;
 	walk_path(work, &file->f_path, task);
-	if (write && magic == CGROUP_SUPER_MAGIC &&
-	    is_named(BPF_CORE_READ(file, f_path.dentry), "release_agent", 13))
-		consider(work, w.slot, CONTROL_RELEASE_AGENT, 0);
-	else if (write && magic == PROC_SUPER_MAGIC &&
-		 is_named(BPF_CORE_READ(file, f_path.dentry), "core_pattern", 12))
-		consider(work, w.slot, CONTROL_CORE_PATTERN, 0);
+	control = write ? escape_by(file) : NO_CONTROL;
+	if (control != NO_CONTROL)
+		consider(work, w.slot, control & 15, 0);
 	else if (rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it
 	if (work->mode >= MODE_BLOCK) {
@@ -171,34 +129,6 @@ static __always_inline int on_map(struct call *call, s64 ret)
 	return 0;
 }
 
-static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
-					u64 ino, struct unix_address *addr)
-{
-	struct net_event *e = reserve(struct net_event, kind, outcome);
-
-	if (!e) {
-		count_dropped(kind, outcome);
-		return;
-	}
-	fill_head(&e->head, w, kind);
-	fill_task(&e->head, current_task());
-	__builtin_memset(e->addr, 0, 16);
-	e->head.control = outcome ? control : NO_CONTROL;
-	e->head.mode = outcome ? w->slot->mode[control & 15] : 0;
-	e->head.outcome = outcome;
-	if (outcome == OUTCOME_KILLED)
-		e->head.mechanism = MECHANISM_SYSCALL_KILL;
-	e->port = 0;
-	e->family = family;
-	e->transport = family == AF_PACKET ? 255 : 0;
-	e->pad = 0;
-	e->ino = ino;
-	e->path[0] = 0;
-	if (addr)
-		bpf_probe_read_kernel_str(e->path, sizeof(e->path), &addr->name[0].sun_path);
-	bpf_ringbuf_submit(e, 0);
-}
-
 static __always_inline u8 stop(u8 mode)
 {
 	if (mode == MODE_OFF)
@@ -218,13 +148,6 @@ static __always_inline struct sock *sock_of(struct task_struct *task, u64 fd)
 		return 0;
 	s = BPF_CORE_READ(file, private_data);
 	return BPF_CORE_READ(s, sk);
-}
-
-// has_rules: what these families reach, other hooks judge, or it is no peer.
-static __always_inline bool has_rules(u16 family)
-{
-	return family == AF_INET || family == AF_INET6 || family == AF_UNIX || family == AF_NETLINK ||
-	       family == AF_ALG;
 }
 
 // Packet, XDP, VSOCK and other families have no cgroup hook at all.
@@ -257,7 +180,6 @@ static __always_inline int on_connect(u64 fd, s64 ret)
 {
 	struct task_struct *task = current_task();
 	struct file_key key = {};
-	struct inode *inode;
 	struct who w = {};
 	struct sock *sk, *peer;
 
@@ -267,12 +189,7 @@ static __always_inline int on_connect(u64 fd, s64 ret)
 	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
 		return 0;
 	peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
-	inode = BPF_CORE_READ((struct unix_sock *)peer, path.dentry, d_inode);
-	if (!inode)
-		return 0;
-	key.ino = BPF_CORE_READ(inode, i_ino);
-	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	if (!bpf_map_lookup_elem(&engine_sockets, &key))
+	if (!is_engine(peer, &key))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;

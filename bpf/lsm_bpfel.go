@@ -16,21 +16,24 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	LSMMapAssigned      = "assigned"
-	LSMMapContainers    = "containers"
-	LSMMapCounters      = "counters"
-	LSMMapDecisions     = "decisions"
-	LSMMapEngineSockets = "engine_sockets"
-	LSMMapEvents        = "events"
-	LSMMapFlows         = "flows"
-	LSMMapNetworks      = "networks"
-	LSMMapPaths         = "paths"
-	LSMMapProcs         = "procs"
-	LSMMapSeen          = "seen"
-	LSMMapSettings      = "settings"
-	LSMMapSlots         = "slots"
-	LSMMapTaskWork      = "task_work"
-	LSMProgOnBprmCheck  = "on_bprm_check"
+	LSMMapAssigned        = "assigned"
+	LSMMapContainers      = "containers"
+	LSMMapCounters        = "counters"
+	LSMMapDecisions       = "decisions"
+	LSMMapEngineSockets   = "engine_sockets"
+	LSMMapEvents          = "events"
+	LSMMapFlows           = "flows"
+	LSMMapNetworks        = "networks"
+	LSMMapPaths           = "paths"
+	LSMMapProcs           = "procs"
+	LSMMapSeen            = "seen"
+	LSMMapSettings        = "settings"
+	LSMMapSlots           = "slots"
+	LSMMapTaskWork        = "task_work"
+	LSMProgOnBprmCheck    = "on_bprm_check"
+	LSMProgOnFileOpen     = "on_file_open"
+	LSMProgOnSocketCreate = "on_socket_create"
+	LSMProgOnUnixConnect  = "on_unix_connect"
 )
 
 // LoadLSM returns the embedded CollectionSpec for LSM.
@@ -75,7 +78,10 @@ type LSMSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMProgramSpecs struct {
-	OnBprmCheck *ebpf.ProgramSpec `ebpf:"on_bprm_check"`
+	OnBprmCheck    *ebpf.ProgramSpec `ebpf:"on_bprm_check"`
+	OnFileOpen     *ebpf.ProgramSpec `ebpf:"on_file_open"`
+	OnSocketCreate *ebpf.ProgramSpec `ebpf:"on_socket_create"`
+	OnUnixConnect  *ebpf.ProgramSpec `ebpf:"on_unix_connect"`
 }
 
 // LSMMapSpecs contains maps before they are loaded into the kernel.
@@ -169,12 +175,18 @@ type LSMVariables struct {
 //
 // It can be passed to LoadLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMPrograms struct {
-	OnBprmCheck *ebpf.Program `ebpf:"on_bprm_check"`
+	OnBprmCheck    *ebpf.Program `ebpf:"on_bprm_check"`
+	OnFileOpen     *ebpf.Program `ebpf:"on_file_open"`
+	OnSocketCreate *ebpf.Program `ebpf:"on_socket_create"`
+	OnUnixConnect  *ebpf.Program `ebpf:"on_unix_connect"`
 }
 
 func (p *LSMPrograms) Close() error {
 	return _LSMClose(
 		p.OnBprmCheck,
+		p.OnFileOpen,
+		p.OnSocketCreate,
+		p.OnUnixConnect,
 	)
 }
 

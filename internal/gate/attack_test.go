@@ -38,8 +38,8 @@ func TestAttacksOnTheReading(t *testing.T) {
 	})
 }
 
-// The engine takes a build's parameters from a form in the body before those
-// of the URI.
+// An engine could take a build's parameters from a form in the body before
+// those of the URI.
 func TestBuildParametersInABody(t *testing.T) {
 	l := newLab(t, strictPolicy)
 	l.setReport(l.digest(l.busybox))

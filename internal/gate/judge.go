@@ -346,13 +346,13 @@ func (t trial) change(ctx context.Context) (ruling, error) {
 	return r, nil
 }
 
-// build judges what a build asks for beyond a plain one. The engine reads
-// parameters from a form in the body before those of the URI, and shows the
-// gate no such body.
+// build judges what a build asks for beyond a plain one. A form in the body,
+// which Go's net/http would read before the parameters of the URI, and which the
+// engine does not show to the gate, is refused; the engine of 20.10 reads none.
 func (t trial) build() (ruling, error) {
 	if isForm(t.request.Header) {
 		return ruling{what: "a build"}, &badRequest{
-			"The call's body is a form, which the engine reads and does not show to the gate",
+			"The call's body is a form, which the engine may read and does not show to the gate",
 			"Send the parameters in the URI, and the build's context as application/x-tar",
 		}
 	}

@@ -71,7 +71,7 @@ func (d *decoder) judge(e *event.Event, h *bpf.Head, why func(event.Control) str
 // sentence ends with what was done.
 func sentence(why string, h *bpf.Head) string {
 	switch {
-	case h.Outcome == bpf.OutcomePrevented && h.Mechanism == bpf.MechanismLSM:
+	case h.Outcome == bpf.OutcomePrevented && h.Mechanism == bpf.MechanismLSM && h.Kind == bpf.KindExec:
 		why += "; the kernel refused to start it"
 	case h.Outcome == bpf.OutcomePrevented:
 		why += "; it was refused"
