@@ -2,6 +2,8 @@ package agent_test
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,6 +119,38 @@ func TestPolicyBundles(t *testing.T) {
 	s.start()
 	if !strings.Contains(s.problems(), "enrol the agent") {
 		t.Errorf("with a damaged key: %s", s.problems())
+	}
+}
+
+// TestBundlesAreRenewed: policy that does not change for long does not expire.
+func TestBundlesAreRenewed(t *testing.T) {
+	s := newSite(t)
+	old := s.bundle(5, driftPolicy)
+	old.Issued, old.Expires = time.Now().UTC().Add(-6*time.Hour), time.Now().UTC().Add(time.Hour)
+	s.uplink.signed = s.sign(old)
+	s.start()
+	s.stop()
+	expires := func() time.Time {
+		raw, err := os.ReadFile(filepath.Join(s.dir, api.FilePolicy))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var signed api.Signed
+		var bundle api.PolicyBundle
+		if err := errors.Join(json.Unmarshal(raw, &signed), json.Unmarshal(signed.Payload, &bundle)); err != nil {
+			t.Fatal(err)
+		}
+		return bundle.Expires
+	}
+	s.uplink.signed = s.sign(s.bundle(5, driftPolicy))
+	s.start()
+	s.until("the bundle is renewed", func() bool { return !expires().Equal(old.Expires) })
+	renewed := expires()
+	later := s.bundle(5, driftPolicy)
+	later.Expires = later.Expires.Add(time.Hour)
+	s.offer(s.sign(later))
+	if !expires().Equal(renewed) {
+		t.Error("a bundle is written again although the one in force is fresh")
 	}
 }
 

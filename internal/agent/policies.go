@@ -79,7 +79,8 @@ func (p *policies) load() error {
 }
 
 // accept verifies a bundle from the server, writes it to disk and makes it the
-// one in force. It returns errOld (wrapped) for a generation that is not newer.
+// one in force. It returns errOld (wrapped) for a generation that is not newer,
+// unless that renews the one in force, whose time is running out.
 func (p *policies) accept(signed api.Signed, now time.Time) error {
 	bundle, set, err := p.verify(signed)
 	if err != nil {
@@ -90,7 +91,7 @@ func (p *policies) accept(signed api.Signed, now time.Time) error {
 	switch {
 	case bundle.Generation < p.bundle.Generation:
 		return fmt.Errorf("policy bundle from the server: generation %d: %w (generation %d): refused as a replay", bundle.Generation, errOld, p.bundle.Generation)
-	case bundle.Generation == p.bundle.Generation:
+	case bundle.Generation == p.bundle.Generation && !p.renews(bundle, now):
 		return fmt.Errorf("policy bundle from the server: generation %d: %w", bundle.Generation, errOld)
 	case !bundle.Expires.IsZero() && now.After(bundle.Expires):
 		return fmt.Errorf("policy bundle from the server: generation %d expired at %s: not accepted (is this host's clock right?)", bundle.Generation, bundle.Expires.Format(time.RFC3339))
@@ -104,6 +105,14 @@ func (p *policies) accept(signed api.Signed, now time.Time) error {
 	}
 	p.bundle, p.set = bundle, set
 	return nil
+}
+
+// renews says whether a bundle of the generation in force is worth taking
+// instead of it: it came later, and half the time of that one is over. Callers
+// hold mu.
+func (p *policies) renews(bundle api.PolicyBundle, now time.Time) bool {
+	have := p.bundle
+	return bundle.Issued.After(have.Issued) && now.After(have.Issued.Add(have.Expires.Sub(have.Issued)/2))
 }
 
 func (p *policies) verify(signed api.Signed) (api.PolicyBundle, *policy.Set, error) {
