@@ -40,6 +40,8 @@ type Kernel interface {
 	AdoptRunning() (ids []string, err error)
 	// Containers are those the kernel knows, the adopted ones too.
 	Containers() ([]enforce.Guarded, error)
+	// Assigned are the ids of all containers that a policy was assigned to.
+	Assigned() ([]string, error)
 	SetEngineSockets(paths []string) error
 	Watch(patterns ...string) error
 	Settle() error

@@ -15,6 +15,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/agent"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
 const driftPolicy = `apiVersion: breakwater/v1
@@ -208,6 +209,26 @@ func TestContainers(t *testing.T) {
 	stranger := strings.Repeat("e", 64)
 	s.appear(stranger)
 	s.until("the stranger is guarded", func() bool { run, ok := s.kernel.run(stranger); return ok && run.Drift.On })
+	s.tell(stranger, event.NoticeGone)
+	s.until("the stranger is forgotten", func() bool { _, ok := s.kernel.run(stranger); return !ok })
+}
+
+// TestForgetsWhatWasRemovedUnseen: the kernel's room for assignments is bounded.
+func TestForgetsWhatWasRemovedUnseen(t *testing.T) {
+	s := newSite(t)
+	stopped, gone, running := idA, idB, strings.Repeat("c", 64)
+	s.engine.add(stopped, "stopped", nil)
+	for _, id := range []string{stopped, gone, running} {
+		s.kernel.assigned[id] = policy.Run{}
+	}
+	s.kernel.known = []enforce.Guarded{{ID: running}} // of another engine
+	s.start()
+	s.until("what is gone is forgotten", func() bool { _, ok := s.kernel.run(gone); return !ok })
+	for _, id := range []string{stopped, running} {
+		if _, ok := s.kernel.run(id); !ok {
+			t.Errorf("%.1s was forgotten", id)
+		}
+	}
 }
 
 // TestObserve: an agent that only observes puts nothing that stops into the

@@ -95,19 +95,32 @@ func (c *containers) appeared(ctx context.Context, id string) error {
 	return c.resolve(ctx, id)
 }
 
-// stopped takes note that a container's cgroup is gone. What no engine knows is
-// forgotten; what an engine knows may be started again.
-func (c *containers) stopped(id string) {
+// stopped takes note that a container's cgroup is gone. What no engine answers
+// for is to be forgotten (see forget); what an engine has may be started again.
+func (c *containers) stopped(id string) (forget bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := c.byID[id]
 	if g == nil {
-		return
+		return false
 	}
 	g.running, g.adopted, g.gate, g.verdict = false, false, false, nil
-	if !g.known {
-		delete(c.byID, id)
+	if g.found.Inspection != nil {
+		return false
 	}
+	delete(c.byID, id)
+	return true
+}
+
+// forget takes a stopped container's policy out of the kernel, unless it came
+// back meanwhile.
+func (c *containers) forget(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byID[id] != nil {
+		return nil
+	}
+	return c.kernel.Forget(id)
 }
 
 // removed forgets a container.

@@ -91,7 +91,10 @@ func (a *Agent) tree(ev event.Event) []event.Process {
 func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
 	id := ev.Container.ID
 	if ev.Notice != nil && ev.Notice.Code == event.NoticeGone {
-		a.containers.stopped(id)
+		if a.containers.stopped(id) {
+			a.later(ctx, func(context.Context) { a.problem("container "+short(id), a.containers.forget(id)) })
+		}
+		a.problem("judge "+short(id), nil)
 		a.emit(ctx, ev)
 		return
 	}
@@ -157,6 +160,38 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 			a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		}
 	}
+	a.problem("removed containers", a.prune(ctx))
+}
+
+// prune forgets containers that were removed while nobody told this agent. An
+// engine that is away may have any of them.
+func (a *Agent) prune(ctx context.Context) error {
+	// Asked in this order: what is made meanwhile is not among the assigned.
+	assigned, err := a.opts.Kernel.Assigned()
+	if err != nil {
+		return err
+	}
+	exists := map[string]bool{}
+	for _, d := range a.engines.docker {
+		ids, err := d.All(ctx)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			exists[id] = true
+		}
+	}
+	running, err := a.opts.Kernel.Containers()
+	for _, g := range running {
+		exists[g.ID] = true
+	}
+	for _, id := range assigned {
+		if err == nil && !exists[id] {
+			err = a.containers.removed(id)
+			a.problem("container "+short(id), nil)
+		}
+	}
+	return err
 }
 
 // peek returns what is known of a container now, without asking anybody.

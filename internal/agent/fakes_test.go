@@ -71,6 +71,12 @@ func (k *fakeKernel) standard() policy.Run {
 	return k.def
 }
 
+func (k *fakeKernel) Assigned() ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Collect(maps.Keys(k.assigned)), nil
+}
+
 func (k *fakeKernel) AdoptRunning() ([]string, error)        { return nil, nil }
 func (k *fakeKernel) Containers() ([]enforce.Guarded, error) { return k.known, nil }
 func (k *fakeKernel) SetEngineSockets([]string) error        { return nil }
@@ -183,7 +189,7 @@ func (e *fakeEngine) answer(w http.ResponseWriter, r *http.Request) {
 	case path == "events":
 		e.stream(w, r)
 	case path == "containers/json":
-		fmt.Fprint(w, "[]")
+		e.list(w)
 	case len(parts) == 3 && parts[0] == "containers" && parts[2] == "json":
 		e.inspect(w, parts[1])
 	case len(parts) == 3 && parts[0] == "containers" && parts[2] == "stop":
@@ -196,6 +202,16 @@ func (e *fakeEngine) answer(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Error(w, `{"message": "no such thing"}`, http.StatusNotFound)
 	}
+}
+
+func (e *fakeEngine) list(w http.ResponseWriter) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := []map[string]any{}
+	for id := range e.containers {
+		all = append(all, map[string]any{"Id": id})
+	}
+	_ = json.NewEncoder(w).Encode(all)
 }
 
 func (e *fakeEngine) stream(w http.ResponseWriter, r *http.Request) {

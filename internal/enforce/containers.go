@@ -73,6 +73,24 @@ func (k *Kernel) Forget(containerID string) error {
 	return k.collect()
 }
 
+// Assigned lists the ids of all containers that a policy was assigned to, by
+// earlier agents too: those that run and those that do not.
+func (k *Kernel) Assigned() ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var ids []string
+	var key bpf.IDKey
+	var slot uint32
+	it := k.objects.Assigned.Iterate()
+	for it.Next(&key, &slot) {
+		ids = append(ids, string(key.Id[:]))
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("assignments: %w", err)
+	}
+	return ids, nil
+}
+
 // switchTo moves containers to a slot, each in one write.
 func (k *Kernel) switchTo(slot Slot, wanted func(*bpf.Container) bool) error {
 	var keys []uint64

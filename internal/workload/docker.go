@@ -65,7 +65,16 @@ func (d *Docker) Inspect(ctx context.Context, id string) (Found, error) {
 
 // Running lists the ids of all running (or paused) containers.
 func (d *Docker) Running(ctx context.Context) ([]string, error) {
-	r, err := d.client.ContainerList(ctx, client.ContainerListOptions{})
+	return d.list(ctx, client.ContainerListOptions{})
+}
+
+// All lists the ids of all containers, stopped ones too.
+func (d *Docker) All(ctx context.Context) ([]string, error) {
+	return d.list(ctx, client.ContainerListOptions{All: true})
+}
+
+func (d *Docker) list(ctx context.Context, which client.ContainerListOptions) ([]string, error) {
+	r, err := d.client.ContainerList(ctx, which)
 	if err != nil {
 		return nil, d.wrap("list containers", err)
 	}
