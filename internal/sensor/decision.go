@@ -78,7 +78,7 @@ func sentence(why string, h *bpf.Head) string {
 	case h.Outcome == bpf.OutcomeKilled && h.Mechanism == bpf.MechanismExecKill:
 		why += "; it was killed before its first instruction"
 	case h.Outcome == bpf.OutcomeKilled:
-		why += "; the process was killed before it could use it"
+		why += "; the process was killed when its call returned"
 	default:
 		why += "; it was only recorded"
 	}
