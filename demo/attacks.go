@@ -51,16 +51,16 @@ func (s *story) attacks() []attack {
 	at := func(port int) string { return net.JoinHostPort(peer, strconv.Itoa(port)) }
 	return []attack{
 		{act: "drop a program and run it", args: []string{"drop", "/witness/drop"},
-			witness: "the file it would leave is absent",
+			witness: "the file it leaves when it runs",
 			harmed:  func() bool { return s.left("drop") }, fits: control(event.ControlDrift)},
 		{act: "run a program from memory", args: []string{"fileless", "/witness/fileless"},
-			witness: "the file it would leave is absent",
+			witness: "the file it leaves when it runs",
 			harmed:  func() bool { return s.left("fileless") }, fits: control(event.ControlFileless)},
 		{act: "open a reverse shell", args: []string{"shell", at(portAllowed)},
-			witness: "the listener's command left no file",
+			witness: "the file of the listener's command",
 			harmed:  func() bool { return s.appears("shell") }, fits: detection("reverse-shell")},
 		{act: "send data to a stranger", args: []string{"connect", at(portRefused)},
-			witness: "the listener got no connection",
+			witness: "the listener's connections",
 			harmed:  func() bool { return s.outListener.connections.Load() > 0 }, fits: control(event.ControlNetwork)},
 	}
 }
@@ -71,7 +71,7 @@ func (s *story) escape() attack {
 	release := filepath.Join(s.cgroups, "release_agent")
 	return attack{
 		container: "maintenance", act: "escape by release_agent", args: []string{"escape", "/cgroups/release_agent"},
-		witness: "the kernel's release_agent is empty",
+		witness: "the kernel's release_agent",
 		harmed: func() bool {
 			raw, err := os.ReadFile(release)
 			return err != nil || strings.TrimSpace(string(raw)) != ""

@@ -144,7 +144,7 @@ func (s *story) refusal(ctx context.Context) {
 	s.show(out)
 	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop$")
 	harmless := err != nil && listErr == nil && strings.TrimSpace(names) == ""
-	s.finish(ctx, row{act: "start a vulnerable image", witness: "docker's exit status; no container exists", harmless: harmless},
+	s.finish(ctx, row{act: "start a vulnerable image", witness: "docker's exit status and its containers", harmless: harmless},
 		control(event.ControlStart))
 	_, _ = s.engine(ctx, "rm", "-f", "shop") // only there when it was let through
 }
@@ -153,7 +153,7 @@ func (s *story) privileged(ctx context.Context) {
 	out, err := s.engine(ctx, append(append([]string{"run", "-d", "--name=shop-root", "--privileged", "-v", "/etc:/host"}, limits...), "bw-busybox", "sleep", "60")...)
 	s.show(out)
 	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop-root$")
-	s.finish(ctx, row{act: "start it privileged, with the host's /etc", witness: "docker's exit status; no container exists",
+	s.finish(ctx, row{act: "start it privileged, with the host's /etc", witness: "docker's exit status and its containers",
 		harmless: err != nil && listErr == nil && strings.TrimSpace(names) == ""},
 		control(event.ControlStart))
 	_, _ = s.engine(ctx, "rm", "-f", "shop-root") // only there when it was let through
@@ -226,7 +226,7 @@ func (s *story) finish(ctx context.Context, r row, fits func(stored) bool) {
 	}
 	r.incident, s.last = incident, max(s.last, incident.ID)
 	if !r.harmless {
-		note("HARM DONE (%s)", r.witness)
+		note("HARM DONE (witness: %s)", r.witness)
 	}
 	if !r.harmless || r.missing != "" || incident.Decision.Outcome == event.Detected {
 		s.failed++

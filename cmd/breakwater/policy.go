@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -275,14 +276,22 @@ func (t policyTest) print(w io.Writer, v event.Verdict) error {
 }
 
 func verdictLine(v event.Verdict) string {
-	word := "allowed"
+	word, by := "allowed", v.Policies
 	if !v.Allowed {
-		word = "refused"
+		word, by = "refused", nil
+		for _, x := range v.Violations {
+			if !x.Audit && !slices.Contains(by, x.Policy) {
+				by = append(by, x.Policy)
+			}
+		}
 	}
 	if len(v.Policies) == 0 {
 		return word + ": no policy covers it\n"
 	}
-	return fmt.Sprintf("%s by %s\n", word, strings.Join(v.Policies, ", "))
+	if len(by) == 0 { // something could not be judged
+		return word + "\n"
+	}
+	return fmt.Sprintf("%s by %s\n", word, strings.Join(by, ", "))
 }
 
 func mark(v event.Violation) string {

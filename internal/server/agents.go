@@ -22,10 +22,13 @@ var errEnrolment = errors.New("enrolment token is unknown, used up or expired: m
 // maxHost bounds a host's name, in bytes (RFC 1035: 255 octets on the wire).
 const maxHost = 253
 
+// maxEnrolmentLife is how long a token may wait for its agents.
+const maxEnrolmentLife = 720 * time.Hour
+
 // NewEnrolment makes a token that enrols so many agents until its life is
 // over; it is kept nowhere.
 func (s *Server) NewEnrolment(ctx context.Context, uses int, life time.Duration, by store.Actor) (string, error) {
-	if uses < 1 || uses > 10_000 || life <= 0 || life > 30*24*time.Hour {
+	if uses < 1 || uses > 10_000 || life <= 0 || life > maxEnrolmentLife {
 		return "", fmt.Errorf("enrolment token for %d agents and %s: use 1 to 10000 agents and at most 720h", uses, life)
 	}
 	value, hash := auth.NewSecret()

@@ -297,6 +297,9 @@ func (s *Server) apiEnrolment(ctx context.Context, in *struct{ Body enrolment })
 	if err != nil {
 		return nil, huma.Error400BadRequest("life " + in.Body.Life + ": use a length of time as 1h")
 	}
+	if life <= 0 || life > maxEnrolmentLife {
+		return nil, huma.Error400BadRequest("life " + in.Body.Life + ": use a length of time of at most 720h")
+	}
 	token, err := s.NewEnrolment(ctx, in.Body.Uses, life, actorOf(ctx))
 	return single(enrolment{in.Body.Uses, in.Body.Life, token, s.Fingerprint()}, err)
 }

@@ -302,6 +302,11 @@ func TestAnAgentFromEnrolmentToConsole(t *testing.T) {
 	s := start(t, dir, func(o *server.Options) { o.Policies = baseline(t) })
 	c := admin(t, s)
 	var tok struct{ Token, Fingerprint string }
+	for _, life := range []string{"721h", "-1s", "a week"} {
+		if status, text := c.call("POST", "/api/v1/agents/tokens", `{"uses":1,"life":"`+life+`"}`, nil, "Content-Type", "application/json"); status != 400 || !strings.Contains(text, life) {
+			t.Errorf("life %s: %d %s", life, status, text)
+		}
+	}
 	if status, text := c.call("POST", "/api/v1/agents/tokens", `{"uses":1,"life":"1h"}`, &tok, "Content-Type", "application/json"); status != 200 || tok.Fingerprint != s.Fingerprint() {
 		t.Fatalf("token: %d %s", status, text)
 	}
