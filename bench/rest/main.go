@@ -94,7 +94,12 @@ func (b *bench) stage(ctx context.Context) error {
 	if err := os.Mkdir(b.under, 0o755); err != nil {
 		return err
 	}
-	b.later(func() { _ = os.Remove(b.under) }) // a last cgroup may outlive its engine; it is empty
+	b.later(func() { // the engine makes it in every hierarchy; one that is not empty yet stays
+		all, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+		for _, dir := range append(all, "/sys/fs/cgroup/"+name) {
+			_ = os.Remove(dir)
+		}
+	})
 	if b.engine, err = testenv.StartDocker(testenv.WithConfig(fmt.Appendf(nil, "{\"cgroup-parent\": %q}\n", "/"+name))); err != nil {
 		return err
 	}

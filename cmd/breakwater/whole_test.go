@@ -110,9 +110,23 @@ func (h *wholeHost) endGate() {
 func (h *wholeHost) remove(dir string) {
 	_ = os.Remove(h.plugin)
 	_ = os.RemoveAll(dir)
-	for deadline := time.Now().Add(10 * time.Second); os.Remove(h.under) != nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); !h.removeCgroups() && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond) // the engine's last cgroup goes a moment after its container
 	}
+}
+
+// removeCgroups removes the containers' cgroup from every hierarchy; v1 hosts
+// have several.
+func (h *wholeHost) removeCgroups() bool {
+	name := filepath.Base(h.under)
+	all, err := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	done := err == nil
+	for _, dir := range append(all, "/sys/fs/cgroup/"+name) {
+		if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
+			done = false
+		}
+	}
+	return done
 }
 
 // run runs a command to its end.
