@@ -11,6 +11,7 @@ import (
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/spool"
 )
 
 // gateDesk is what this agent does for the gate.
@@ -37,13 +38,17 @@ func (a *Agent) noteGate(ctx context.Context, ev event.Event) error {
 		return errors.New("gate event without verdict or key")
 	}
 	ev.Host = a.opts.Host
-	if err := a.publish(ctx, api.RecordEvent, ev.Key, ev.Time, ev); err != nil {
-		return err
+	if !ev.Gate.Verdict.Allowed {
+		if err := a.record(ctx, gateIncident(ev)); err != nil {
+			return err
+		}
 	}
-	if ev.Gate.Verdict.Allowed {
+	err := a.publish(ctx, api.RecordEvent, ev.Key, ev.Time, ev)
+	if errors.Is(err, spool.ErrFull) { // counted there; the gate's next note must not wait for it
+		a.problem("spool", err)
 		return nil
 	}
-	return a.record(ctx, gateIncident(ev))
+	return err
 }
 
 func gateIncident(ev event.Event) event.Incident {

@@ -86,9 +86,12 @@ func (im *images) keep(digest string, r *report.Report) {
 // report returns the stored report, or scans now. Callers that ask for the
 // same content at once share one scan.
 func (im *images) report(ctx context.Context, socket, digest, name string) (*report.Report, error) {
-	if r, err := im.stored(digest); r != nil || err != nil {
-		return r, err
+	if _, err := im.path(digest); err != nil {
+		return nil, err
 	}
+	if r, err := im.stored(digest); err == nil && r != nil {
+		return r, nil
+	} // one that cannot be read, of another version perhaps, is made anew
 	result := im.flights.DoChan(digest, func() (any, error) {
 		// The scan outlives an impatient caller: the next one finds its result.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)

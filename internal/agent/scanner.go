@@ -25,8 +25,14 @@ type imageScanner struct {
 	tool string
 
 	mu      sync.Mutex
-	bundle  *intel.Bundle // nil when there is none
-	version string        // target of the link that bundle was opened by
+	bundle  *usedBundle // nil when there is none
+	version string      // target of the link that bundle was opened by
+}
+
+// usedBundle is closed when a newer one took its place and nobody uses it.
+type usedBundle struct {
+	*intel.Bundle
+	users sync.WaitGroup // added to under the scanner's mu, while it is the one in use
 }
 
 // Scan implements scanner.
@@ -35,7 +41,8 @@ func (s *imageScanner) Scan(ctx context.Context, socket, digest, name string) (*
 		return nil, fmt.Errorf("image %s: no engine of this host can hand it out", name)
 	}
 	opts := scan.Options{Target: "docker:" + digest, Engine: "unix://" + socket, Tool: s.tool}
-	if bundle := s.current(); bundle != nil {
+	if bundle := s.take(); bundle != nil {
+		defer bundle.users.Done()
 		opts.Matcher = bundle
 	}
 	return scan.Image(ctx, opts)
@@ -43,10 +50,11 @@ func (s *imageScanner) Scan(ctx context.Context, socket, digest, name string) (*
 
 // match gives a report the findings of the bundle in use.
 func (s *imageScanner) match(ctx context.Context, r *report.Report) error {
-	bundle := s.current()
+	bundle := s.take()
 	if bundle == nil {
 		return nil
 	}
+	defer bundle.users.Done()
 	findings, used, gaps, err := bundle.Match(ctx, r.Distro, r.Packages)
 	if err != nil {
 		return fmt.Errorf("image %s: %w", r.Image.Name(), err)
@@ -55,14 +63,20 @@ func (s *imageScanner) match(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-func (s *imageScanner) current() *intel.Bundle {
+// take gives the bundle in use, nil when there is none; the caller says Done
+// to its users.
+func (s *imageScanner) take() *usedBundle {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.bundle != nil {
+		s.bundle.users.Add(1)
+	}
 	return s.bundle
 }
 
 // refresh opens the bundle that lies on disk when it is another one than
-// before; changed says so. The one before is left to the scans that use it.
+// before; changed says so. The one before is closed when the last scan that uses
+// it ends.
 func (s *imageScanner) refresh(ctx context.Context) (changed bool, err error) {
 	target, err := os.Readlink(filepath.Join(s.data, "intel", "current"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -82,8 +96,15 @@ func (s *imageScanner) refresh(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bundle, s.version = bundle, target
+	old := s.bundle
+	s.bundle, s.version = &usedBundle{Bundle: bundle}, target
+	s.mu.Unlock()
+	if old != nil {
+		go func() {
+			old.users.Wait()
+			_ = old.Close() // it was only read
+		}()
+	}
 	return true, nil
 }
 
