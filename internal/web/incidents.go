@@ -315,6 +315,8 @@ func nextSteps(inc store.Incident) []string {
 	path := ""
 	if ev.Exec != nil {
 		path = ev.Exec.Path
+	} else if ev.File != nil {
+		path = ev.File.Path
 	}
 	switch d := inc.Decision; {
 	case d.Outcome == event.NotCovered:
@@ -341,7 +343,7 @@ func execStep(path string, d event.Decision) string {
 	if strings.HasPrefix(d.Rule, "run.exec ") {
 		return "If `" + path + "` is wanted: take it out of `run.exec.deny` of " + named(d.Policy) + "."
 	}
-	return "If `" + path + "` is wanted: add its exact path to `run.exec.allow` of " + named(d.Policy) + "."
+	return "If `" + path + "` is wanted: add its exact path to `run.exec.allow` of " + listing(d.Policy) + "."
 }
 
 // networkStep says how a connection is allowed. Only one that no rule names is
@@ -357,7 +359,16 @@ func networkStep(ev event.Event, d event.Decision) []string {
 	case strings.HasPrefix(d.Rule, "run.network "):
 		return []string{fmt.Sprintf("If `%s` port %d is wanted: take it out of `run.network.deny` of %s.", n.Address, n.Port, named(d.Policy))}
 	}
-	return []string{fmt.Sprintf("If `%s` port %d is wanted: add `{to: %s, ports: [%d]}` to `run.network.egress` of %s.", n.Address, n.Port, n.Address, n.Port, named(d.Policy))}
+	return []string{fmt.Sprintf("If `%s` port %d is wanted: add `{to: %s, ports: [%d]}` to `run.network.egress` of %s.", n.Address, n.Port, n.Address, n.Port, listing(d.Policy))}
+}
+
+// listing names the policies whose list is meant: several apply together, and
+// a list in one that has none would be one more restriction.
+func listing(policies string) string {
+	if strings.Contains(policies, ", ") {
+		return "each of `" + strings.ReplaceAll(policies, ", ", "`, `") + "` that has that list"
+	}
+	return named(policies)
 }
 
 func named(name string) string {

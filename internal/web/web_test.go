@@ -286,19 +286,21 @@ func BenchmarkPages(b *testing.B) {
 func TestNextStepsHoldWhatTheySay(t *testing.T) {
 	for _, c := range []struct {
 		name, rule  string
+		policy      string
 		kind        event.Kind
 		network     event.Network
 		want, never string
 	}{
-		{"outside egress", "run.network.egress", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.egress", "run.network.deny"},
-		{"denied peer", "run.network 10.0.0.9/32 (p:9)", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.deny", "{to:"},
-		{"metadata service", "run.network 169.254.169.254/32 (p:10)", event.KindConnect, event.Network{Address: "169.254.169.254", Port: 80}, "run.network.metadataService", "{to:"},
-		{"raw socket", "run.network.egress", event.KindSocket, event.Network{Transport: "raw"}, "add an exception", "{to:"},
+		{"outside egress", "run.network.egress", "p", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.egress", "run.network.deny"},
+		{"outside the egress of one of two", "run.network.egress", "baseline, p", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "that has that list", "of <code>baseline, p</code>"},
+		{"denied peer", "run.network 10.0.0.9/32 (p:9)", "p", event.KindConnect, event.Network{Address: "10.0.0.9", Port: 80}, "run.network.deny", "{to:"},
+		{"metadata service", "run.network 169.254.169.254/32 (p:10)", "p", event.KindConnect, event.Network{Address: "169.254.169.254", Port: 80}, "run.network.metadataService", "{to:"},
+		{"raw socket", "run.network.egress", "p", event.KindSocket, event.Network{Transport: "raw"}, "add an exception", "{to:"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t)
 			inc := storetest.Incident("n")
-			inc.Decision = event.Decision{Control: event.ControlNetwork, Effect: event.EffectBlock, Outcome: event.Prevented, Policy: "p", Rule: c.rule}
+			inc.Decision = event.Decision{Control: event.ControlNetwork, Effect: event.EffectBlock, Outcome: event.Prevented, Policy: c.policy, Rule: c.rule}
 			inc.Event = event.Event{Kind: c.kind, Network: &c.network}
 			if _, err := s.store.Ingest(t.Context(), storetest.Batch("a1", storetest.Record(t, 1, api.RecordIncident, "n", inc))); err != nil {
 				t.Fatal(err)
