@@ -140,7 +140,13 @@ func superviseGate(ctx context.Context, env *environment, flags *gateFlags, opti
 		return err
 	}
 	options.Log.Info("the gate answers", "socket", flags.socket, "engine", options.Engine, "on-failure", options.OnFailure, "data", options.Data)
-	return supervisor.Run(ctx)
+	err = supervisor.Run(ctx)
+	if ctx.Err() != nil && env.getenv("LISTEN_FDS") == "" {
+		// An engine asks whatever lies in the plugins' folder, also for volumes,
+		// and waits many seconds for a socket that nobody answers at.
+		err = errors.Join(err, os.Remove(flags.socket))
+	}
+	return err
 }
 
 // inheritedFD is the descriptor of a socket that this process was started with.

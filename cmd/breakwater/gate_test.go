@@ -135,4 +135,6 @@ func (s gateSite) endGate(t *testing.T) {
 		t.Error(err)
 	}
 	s.until(t, "the gate ended", func() bool { return s.state(t).Gate == nil })
+	plugin := strings.TrimPrefix(s.flags[1], "--plugin-socket=")
+	s.until(t, "the gate took its socket away", func() bool { _, err := os.Lstat(plugin); return os.IsNotExist(err) })
 }
