@@ -238,12 +238,29 @@ static __always_inline void tell_container(struct container *c, u64 cgroup, u32 
 	bpf_ringbuf_submit(e, 0);
 }
 
+// nest counts a container's nested groups, so that no container can fill the map
+// with them. Beyond the bound its processes are known by their lineage only.
+#define NESTED_MOST 512
+
+static __always_inline bool nest(u64 root, int change)
+{
+	struct container *c = bpf_map_lookup_elem(&containers, &root);
+
+	if (!c)
+		return false;
+	if (change > 0 ? c->flags / CONTAINER_NESTED >= NESTED_MOST : c->flags < CONTAINER_NESTED)
+		return false;
+	__sync_fetch_and_add(&c->flags, change * CONTAINER_NESTED);
+	return true;
+}
+
 SEC("raw_tp/cgroup_mkdir")
 int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cgroup *cgroup = (void *)ctx->args[0];
 	struct config *c = configuration();
 	struct container new = {}, *parent;
+	struct who me = {};
 	char name[128] = {};
 	u64 id, up;
 	u32 *slot;
@@ -256,9 +273,14 @@ int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 	parent = bpf_map_lookup_elem(&containers, &up);
 	if (parent) {
 		new = *parent;
-		bpf_map_update_elem(&containers, &id, &new, BPF_ANY);
+		if (nest(new.root, 1))
+			bpf_map_update_elem(&containers, &id, &new, BPF_ANY);
 		return 0;
 	}
+	// What a container's process makes elsewhere is no container: its own
+	// lineage is judged wherever it moves.
+	if (find_me(&me, current_task()) && me.inside)
+		return 0;
 	bpf_probe_read_kernel_str(name, NAME_LEN, BPF_CORE_READ(cgroup, kn, name));
 	if (!container_id(name, new.id) || !in_scope(cgroup, c->under))
 		return 0;
@@ -289,5 +311,7 @@ int on_cgroup_rmdir(struct bpf_raw_tracepoint_args *ctx)
 	bpf_map_delete_elem(&containers, &id);
 	if (copy.root == id)
 		tell_container(&copy, id, 1);
+	else
+		nest(copy.root, -1);
 	return 0;
 }

@@ -80,6 +80,7 @@ struct config {
 
 enum container_flag {
 	CONTAINER_ADOPTED = 1,
+	CONTAINER_NESTED = 256, // the bits from here on count its nested groups
 };
 
 struct container {

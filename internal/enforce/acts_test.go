@@ -134,6 +134,17 @@ func actions() map[string]func([]string) error {
 		"copyrun": copyAndRun,
 		"memfd":   runFromMemory,
 		"move":    moveAndRun,
+		"nest": func(a []string) error { // makes so many cgroups below one, and moves into the last
+			n, _ := strconv.Atoi(a[1])
+			last := ""
+			for i := range n {
+				last = filepath.Join(a[0], fmt.Sprint("n", i))
+				if err := os.Mkdir(last, 0o755); err != nil {
+					return err
+				}
+			}
+			return moveAndRun([]string{last, a[2]})
+		},
 		"mkdirmove": func(a []string) error {
 			if err := os.Mkdir(a[0], 0o755); err != nil {
 				return err

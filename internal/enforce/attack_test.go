@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 )
@@ -289,4 +290,24 @@ func TestKernelFloodOfRefusals(t *testing.T) {
 		}
 	}
 	g.wait("the storm", decided(storm.id, event.ControlNetwork, event.Prevented))
+}
+
+// A container that makes cgroups without end takes no room from the others.
+func TestKernelCgroupsWithoutEnd(t *testing.T) {
+	g := newGuard(t)
+	tiny := program(t)
+	self, _ := os.Executable()
+	b := g.box(assign(t, g, only(self)))
+	if r := b.act("nest %s 700 %s", b.dir, tiny); !r.refused() {
+		t.Errorf("in a group of its own making: %+v", r)
+	}
+	var id uint64
+	var c bpf.Container
+	known := 0
+	for entries := g.Objects().Containers.Iterate(); entries.Next(&id, &c); {
+		known++
+	}
+	if known > 520 {
+		t.Errorf("%d groups are known", known)
+	}
 }
