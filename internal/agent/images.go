@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/breakwater-sec/breakwater/api"
-	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 )
@@ -186,40 +185,20 @@ func readReport(path string) (*report.Report, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Schema != report.SchemaVersion {
-		return nil, fmt.Errorf("%s: report schema %d, this version reads %d: remove the file, it is made again", path, r.Schema, report.SchemaVersion)
+		return nil, fmt.Errorf("%s: report schema %d, this version reads %d: it is made anew when it is asked for", path, r.Schema, report.SchemaVersion)
 	}
 	return &r, nil
 }
 
 // imageFacts is what policy judges an image by; r may be nil.
 func imageFacts(subject policy.Subject, r *report.Report) policy.ImageFacts {
-	facts := policy.ImageFacts{Subject: subject}
 	if r == nil {
-		return facts
+		return policy.ImageFacts{Subject: subject}
 	}
-	if len(facts.Image.References) == 0 {
-		facts.Image = r.Image
+	facts := r.Facts()
+	if len(subject.Image.References) == 0 {
+		subject.Image = facts.Image
 	}
-	facts.Scanned, facts.Judged = true, r.Intelligence != nil
-	facts.Findings, facts.Packages, facts.Config, facts.Gaps = r.Findings, r.Packages, r.Config, r.Gaps
+	facts.Subject = subject
 	return facts
-}
-
-// joinVerdicts is the verdict of several questions about one container.
-func joinVerdicts(vs ...event.Verdict) event.Verdict {
-	out := event.Verdict{Allowed: true}
-	seen := map[string]bool{}
-	for _, v := range vs {
-		out.Allowed = out.Allowed && v.Allowed
-		out.Violations = append(out.Violations, v.Violations...)
-		out.Incomplete = append(out.Incomplete, v.Incomplete...)
-		out.Generation = max(out.Generation, v.Generation)
-		for _, p := range v.Policies {
-			if !seen[p] {
-				seen[p] = true
-				out.Policies = append(out.Policies, p)
-			}
-		}
-	}
-	return out
 }

@@ -33,7 +33,7 @@ func (a *Agent) judge(ctx context.Context, id string) (event.Verdict, error) {
 	if err != nil {
 		verdict.Incomplete = append(verdict.Incomplete, err.Error())
 	}
-	return joinVerdicts(img, verdict), nil
+	return policy.Join(img, verdict), nil
 }
 
 // judgeImage judges by the stored report, or by a scan made now when there is

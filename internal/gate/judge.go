@@ -268,7 +268,7 @@ func (t trial) both(ctx context.Context, r ruling, facts policy.StartFacts, imag
 		r.verdict.Incomplete = append(r.verdict.Incomplete, "The image was not judged: "+err.Error())
 		return r, nil
 	}
-	r.verdict = merge(onImage, r.verdict)
+	r.verdict = policy.Join(onImage, r.verdict)
 	return r, nil
 }
 
@@ -282,8 +282,10 @@ func (t trial) complete(facts *policy.StartFacts) {
 // image judges an image, scanning it now if policy wants that.
 func (t trial) image(ctx context.Context, subject policy.Subject) (event.Verdict, error) {
 	found, err := t.reports.of(subject.Image.Digest)
-	if err != nil {
-		return event.Verdict{}, err
+	if unreadable := err; unreadable != nil { // damaged, or of another version: the agent makes it anew
+		if found, err = t.scan(ctx, subject.Image); err != nil {
+			return event.Verdict{}, errors.Join(unreadable, err)
+		}
 	}
 	if found == nil && t.rules.set.WantsScan(subject) {
 		found, err = t.scan(ctx, subject.Image)
@@ -292,12 +294,11 @@ func (t trial) image(ctx context.Context, subject policy.Subject) (event.Verdict
 			return event.Verdict{}, fmt.Errorf("the image was never scanned, and a scan now failed: %w", err)
 		}
 	}
-	facts := policy.ImageFacts{Subject: subject}
+	var facts policy.ImageFacts
 	if found != nil {
-		facts.Scanned, facts.Judged = true, found.Intelligence != nil
-		facts.Findings, facts.Packages, facts.Config = found.Findings, found.Packages, found.Config
-		facts.Gaps = found.Gaps
+		facts = found.Facts()
 	}
+	facts.Subject = subject
 	v := t.rules.set.Image(t.now, facts)
 	if err != nil { // the scan itself failed, or took too long: as unscanned
 		v.Incomplete = append(v.Incomplete, "A scan of the image failed: "+err.Error())
@@ -387,30 +388,6 @@ func (t trial) worse(before, after policy.StartFacts) event.Verdict {
 	v.Violations = slices.DeleteFunc(v.Violations, func(x event.Violation) bool { return slices.Contains(old, x) })
 	v.Allowed = !slices.ContainsFunc(v.Violations, func(x event.Violation) bool { return !x.Audit })
 	return v
-}
-
-// merge puts two verdicts together: the image's reasons first, enforced ones
-// before audited ones.
-func merge(a, b event.Verdict) event.Verdict {
-	out := event.Verdict{
-		Allowed:    a.Allowed && b.Allowed,
-		Generation: max(a.Generation, b.Generation),
-		Violations: slices.Concat(a.Violations, b.Violations),
-		Policies:   slices.Concat(a.Policies, b.Policies),
-		Incomplete: slices.Concat(a.Incomplete, b.Incomplete),
-	}
-	slices.SortStableFunc(out.Violations, func(x, y event.Violation) int {
-		switch {
-		case x.Audit == y.Audit:
-			return 0
-		case y.Audit:
-			return -1
-		}
-		return 1
-	})
-	slices.Sort(out.Policies)
-	out.Policies = slices.Compact(out.Policies)
-	return out
 }
 
 func shortDigest(digest string) string {

@@ -12,7 +12,6 @@ import (
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/policy"
-	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/web"
 )
@@ -258,17 +257,12 @@ func (s *Server) judge(ctx context.Context, digests []string) {
 		}
 		_, rep, err := s.store.Image(ctx, digest)
 		if err == nil {
-			err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), factsOf(rep)))
+			err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), rep.Facts()))
 		}
 		if err != nil {
 			s.o.Log.Error("image not judged", "image", digest, "error", err)
 		}
 	}
-}
-
-func factsOf(rep report.Report) policy.ImageFacts {
-	return policy.ImageFacts{Subject: policy.Subject{Image: rep.Image}, Scanned: true, Judged: rep.Intelligence != nil,
-		Findings: rep.Findings, Packages: rep.Packages, Config: rep.Config, Gaps: rep.Gaps}
 }
 
 // policySet compiles the policies in force. A policy that an older program

@@ -38,15 +38,6 @@ func (d *Docker) Socket() string { return d.socket }
 // Close ends idle connections.
 func (d *Docker) Close() error { return d.client.Close() }
 
-// Version asks the engine for its version.
-func (d *Docker) Version(ctx context.Context) (string, error) {
-	v, err := d.client.ServerVersion(ctx, client.ServerVersionOptions{})
-	if err != nil {
-		return "", d.wrap("version", err)
-	}
-	return v.Version, nil
-}
-
 // Inspect describes one container. The error wraps ErrUnknown when the engine
 // does not have it.
 func (d *Docker) Inspect(ctx context.Context, id string) (Found, error) {
@@ -110,13 +101,6 @@ func (d *Docker) Watch(ctx context.Context, ready func(), fn func(Change)) error
 	}
 }
 
-// Kill sends SIGKILL to a container's first process; Stop ends it with the
-// image's stop signal first; Pause freezes it.
-func (d *Docker) Kill(ctx context.Context, id string) error {
-	_, err := d.client.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
-	return d.wrap("kill container "+id, err)
-}
-
 // Stop ends a container: its stop signal, then SIGKILL after a second. An
 // incident's container gets no long farewell.
 func (d *Docker) Stop(ctx context.Context, id string) error {
@@ -164,9 +148,7 @@ func fromInspect(c container.InspectResponse) Found {
 		Engine: "docker",
 		Image:  event.Image{Digest: c.Image, Platform: c.Platform},
 	}}
-	found.Created, _ = time.Parse(time.RFC3339Nano, c.Created)
 	if c.State != nil {
-		found.PID = c.State.Pid
 		found.Container.Started, _ = time.Parse(time.RFC3339Nano, c.State.StartedAt)
 	}
 	if c.Config != nil {
@@ -215,14 +197,10 @@ func capabilities(added []string) []string {
 }
 
 func toChange(m events.Message) (Change, bool) {
-	c := Change{ID: m.Actor.ID, Time: time.Unix(0, m.TimeNano)}
+	c := Change{ID: m.Actor.ID}
 	switch m.Action {
 	case events.ActionCreate:
 		c.Phase = PhaseCreated
-	case events.ActionStart:
-		c.Phase = PhaseStarted
-	case events.ActionDie:
-		c.Phase = PhaseStopped
 	case events.ActionDestroy:
 		c.Phase = PhaseRemoved
 	default:

@@ -85,7 +85,7 @@ func readBundle(id, engine, path string) (Found, error) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return Found{}, fmt.Errorf("container %s: OCI bundle %s: %w", id, path, err)
 	}
-	return Found{Container: fromSpec(id, engine, s), OCI: raw}, nil
+	return Found{Container: fromSpec(id, engine, s)}, nil
 }
 
 func fromSpec(id, engine string, s spec) event.Container {
