@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/breakwater-sec/breakwater/internal/sensor"
 	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
@@ -34,6 +35,7 @@ type stage struct {
 	docker  *testenv.Docker
 	witness string // shared with the container: what attacks leave behind
 	cgroups string // a cgroup hierarchy without controllers, to escape through
+	cgroup  string // what the engine's containers stand below
 	closers []func()
 }
 
@@ -51,11 +53,16 @@ func newStage(ctx context.Context, binary string) (*stage, error) {
 	}
 	// A named hierarchy has a release_agent like any other, but no process will
 	// ever be released from it: a successful attack harms nothing.
-	if err := unix.Mount("none", s.cgroups, "cgroup", 0, "none,name=bwdemo"); err != nil {
+	if err := unix.Mount("none", s.cgroups, "cgroup", 0, "none,name="+filepath.Base(dir)); err != nil {
 		return s, fmt.Errorf("mount a scratch cgroup hierarchy: %w", err)
 	}
 	s.later(func() { _ = unix.Unmount(s.cgroups, unix.MNT_DETACH) })
-	s.docker, err = testenv.StartDocker()
+	// The engine's containers stand below a cgroup of their own, and Breakwater
+	// guards only those: whatever else this host runs is left alone.
+	if err := s.makeCgroup(); err != nil {
+		return s, err
+	}
+	s.docker, err = testenv.StartDocker(testenv.WithConfig(fmt.Appendf(nil, "{\"cgroup-parent\": %q}\n", "/"+filepath.Base(s.cgroup))))
 	if err != nil {
 		return s, err
 	}
@@ -69,6 +76,40 @@ func newStage(ctx context.Context, binary string) (*stage, error) {
 		return s, fmt.Errorf("build the villain: %w\n%s", err, out)
 	}
 	return s, nil
+}
+
+func (s *stage) makeCgroup() error {
+	hierarchy, err := sensor.DetectHierarchy()
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(s.dir)
+	s.cgroup = filepath.Join(hierarchy.Root, name)
+	if err := os.Mkdir(s.cgroup, 0o755); err != nil {
+		return fmt.Errorf("a cgroup for the demo's containers: %w", err)
+	}
+	s.later(func() { s.warn(removeCgroups(name)) })
+	return nil
+}
+
+// removeCgroups removes a cgroup from every hierarchy: an engine on a host with
+// v1 hierarchies makes it in each. The last container's cgroup goes a moment
+// after its container, so it is tried for a while.
+func removeCgroups(name string) error {
+	mounted, err := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	if err != nil {
+		return err
+	}
+	mounted = append(mounted, "/sys/fs/cgroup/"+name)
+	return poll(context.Background(), 10*time.Second, "the demo's cgroups are removed", func() (bool, error) {
+		gone := true
+		for _, dir := range mounted {
+			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+				gone = false
+			}
+		}
+		return gone, nil
+	})
 }
 
 func (s *stage) later(f func()) { s.closers = append(s.closers, f) }
@@ -208,7 +249,7 @@ func (s *stage) guard(ctx context.Context, observe bool) (url, password string, 
 		s.warn(s.breakwater(ctx, "unload", "--pin", pin))
 	})
 	args := []string{"up", "--data", data, "--listen", "127.0.0.1:0", "--bus-listen", "127.0.0.1:0", "--engine", s.docker.Socket,
-		"--pin", pin, "--gate", gate, "--gate-config", s.docker.ConfigFile, "--gate-socket", plugin}
+		"--pin", pin, "--under", s.cgroup, "--gate", gate, "--gate-config", s.docker.ConfigFile, "--gate-socket", plugin}
 	if observe {
 		args = append(args, "--observe")
 	}
