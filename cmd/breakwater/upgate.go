@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/breakwater-sec/breakwater/internal/gate"
 	"github.com/breakwater-sec/breakwater/internal/gate/install"
 )
 
@@ -49,6 +50,10 @@ func (g *gateOffer) offer(ctx context.Context, env *environment, data string, en
 	switch {
 	case errors.Is(err, install.ErrInstalled):
 		fmt.Fprintf(env.stdout, "\nThe gate decides what the engine at %s may start.\n", engines[0])
+		var st gate.Status
+		if err := gate.Ask(ctx, g.socket, &st); err == nil && st.Data != "" && st.Data != data {
+			fmt.Fprintf(env.stdout, "It was started for %s and judges by the policies there, not by those of %s:\nto change that, `breakwater gate uninstall`, end process %d and start this again.\n", st.Data, data, st.Supervisor)
+		}
 	case err != nil && ctx.Err() == nil:
 		fmt.Fprintf(env.stderr, "breakwater: the gate is not installed: %v\n", err)
 	}

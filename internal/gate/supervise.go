@@ -338,7 +338,7 @@ func (s *Supervisor) tell(ctx context.Context) {
 }
 
 func (s *Supervisor) status(ctx context.Context) Status {
-	st := Status{Engine: s.Options.Engine, OnFailure: s.Options.OnFailure, Allow: s.Options.Allow}
+	st := Status{Engine: s.Options.Engine, Data: s.Options.Data, OnFailure: s.Options.OnFailure, Allow: s.Options.Allow}
 	ctx, cancel := context.WithTimeout(ctx, heartbeat)
 	defer cancel()
 	said, err := s.ask(ctx, pathStatus, nil)

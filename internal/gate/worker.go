@@ -36,6 +36,7 @@ func WorkerSocket(data string) string { return filepath.Join(data, "gate", "work
 // Status is what a gate says about itself.
 type Status struct {
 	Engine     string   `json:"engine"`
+	Data       string   `json:"data"` // the data folder whose policies it judges by
 	OnFailure  Failure  `json:"onFailure"`
 	Allow      []string `json:"allow,omitempty"`
 	Supervisor int      `json:"supervisor"` // process ids
@@ -143,7 +144,7 @@ func (j *judge) handler() http.Handler {
 
 func (j *judge) status() Status {
 	s := Status{
-		Engine: j.options.Engine, OnFailure: j.options.OnFailure, Allow: j.options.Allow, Worker: os.Getpid(),
+		Engine: j.options.Engine, Data: j.options.Data, OnFailure: j.options.OnFailure, Allow: j.options.Allow, Worker: os.Getpid(),
 		Allowed: j.allowed.Load(), Refused: j.refused.Load(), Failed: j.failed.Load(),
 	}
 	if err := j.rules.trouble(); err != nil {
