@@ -25,7 +25,6 @@ const Version = 1
 //	                        is in the server's stream, which no agent can reach
 //	bw.agent.<id>.status    agent → server, HostStatus, newest wins
 //	bw.agent.<id>.policy    agent asks (request/reply) for its PolicyBundle
-//	bw.agent.<id>.intel     agent asks for the intelligence bundle's version and chunks
 //	bw.cmd.<id>.ack         server → agent, Ack: committed up to Sequence
 //	bw.cmd.<id>.policy      server → agent: a newer bundle exists
 const (

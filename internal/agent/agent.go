@@ -46,6 +46,8 @@ type Kernel interface {
 	Watch(patterns ...string) error
 	Settle() error
 	Accounts() ([]event.Account, error)
+	// LostDecisions is how many decisions nobody was told of.
+	LostDecisions() (uint64, error)
 }
 
 // Sensor delivers what the kernel saw, in order, on one goroutine.
@@ -61,6 +63,8 @@ type Uplink interface {
 	Status(ctx context.Context, st event.HostStatus) error
 	Policy(ctx context.Context) (api.Signed, error)
 	PolicyChanges() <-chan struct{}
+	// Refused is how many batches the server will never store.
+	Refused() uint64
 }
 
 // Options say what one agent guards and with what.

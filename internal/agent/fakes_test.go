@@ -35,6 +35,8 @@ type fakeKernel struct {
 	def      policy.Run
 	assigned map[string]policy.Run
 	known    []enforce.Guarded
+	cgroups  map[string]bool // that appeared
+	lost     uint64
 }
 
 func (k *fakeKernel) Assign(id string, run policy.Run) error {
@@ -77,12 +79,40 @@ func (k *fakeKernel) Assigned() ([]string, error) {
 	return slices.Collect(maps.Keys(k.assigned)), nil
 }
 
-func (k *fakeKernel) AdoptRunning() ([]string, error)        { return nil, nil }
-func (k *fakeKernel) Containers() ([]enforce.Guarded, error) { return k.known, nil }
-func (k *fakeKernel) SetEngineSockets([]string) error        { return nil }
-func (k *fakeKernel) Watch(...string) error                  { return nil }
-func (k *fakeKernel) Settle() error                          { return nil }
-func (k *fakeKernel) Accounts() ([]event.Account, error)     { return nil, nil }
+// Containers are those that ran before and those whose cgroup appeared.
+func (k *fakeKernel) Containers() ([]enforce.Guarded, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := slices.Clone(k.known)
+	for id := range k.cgroups {
+		run, assigned := k.assigned[id]
+		if !assigned {
+			run = k.def
+		}
+		all = append(all, enforce.Guarded{ID: id, Generation: run.Generation, Default: !assigned})
+	}
+	return all, nil
+}
+
+func (k *fakeKernel) cgroup(id string, exists bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !exists {
+		delete(k.cgroups, id)
+		return
+	}
+	if k.cgroups == nil {
+		k.cgroups = map[string]bool{}
+	}
+	k.cgroups[id] = true
+}
+
+func (k *fakeKernel) AdoptRunning() ([]string, error)    { return nil, nil }
+func (k *fakeKernel) SetEngineSockets([]string) error    { return nil }
+func (k *fakeKernel) Watch(...string) error              { return nil }
+func (k *fakeKernel) Settle() error                      { return nil }
+func (k *fakeKernel) Accounts() ([]event.Account, error) { return nil, nil }
+func (k *fakeKernel) LostDecisions() (uint64, error)     { return k.lost, nil }
 
 // fakeSensor hands on the events that a test gives it.
 type fakeSensor struct{ events chan event.Event }
@@ -128,6 +158,7 @@ func (u *fakeUplink) Uplink(ctx context.Context, q bus.Queue) error {
 
 func (u *fakeUplink) Status(context.Context, event.HostStatus) error { return nil }
 func (u *fakeUplink) PolicyChanges() <-chan struct{}                 { return u.changes }
+func (u *fakeUplink) Refused() uint64                                { return 0 }
 
 func (u *fakeUplink) Policy(context.Context) (api.Signed, error) {
 	u.mu.Lock()
@@ -159,6 +190,7 @@ type fakeEngine struct {
 	mu         sync.Mutex
 	containers map[string]map[string]any
 	stopped    []string
+	listed     int // how often it was asked what runs
 }
 
 func newEngine(t *testing.T) *fakeEngine {
@@ -207,11 +239,18 @@ func (e *fakeEngine) answer(w http.ResponseWriter, r *http.Request) {
 func (e *fakeEngine) list(w http.ResponseWriter) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.listed++
 	all := []map[string]any{}
 	for id := range e.containers {
 		all = append(all, map[string]any{"Id": id})
 	}
 	_ = json.NewEncoder(w).Encode(all)
+}
+
+func (e *fakeEngine) wasAsked() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listed > 0
 }
 
 func (e *fakeEngine) stream(w http.ResponseWriter, r *http.Request) {
@@ -406,6 +445,7 @@ func (s *site) incidents() []event.Incident {
 func (s *site) appear(id string) { s.tell(id, event.NoticeAppeared) }
 
 func (s *site) tell(id, code string) {
+	s.kernel.cgroup(id, code == event.NoticeAppeared)
 	s.sensor.events <- event.Event{Key: code + "/" + id + time.Now().String(), Kind: event.KindContainer, Time: time.Now().UTC(),
 		Container: &event.Container{ID: id}, Notice: &event.Notice{Code: code}}
 }

@@ -112,12 +112,6 @@ func (s *Server) HandlePolicy(do func(ctx context.Context, agent string) (api.Si
 	})
 }
 
-// HandleRequest answers messages of any other kind, such as "intel": the body of
-// the request is what Agent.Request sent, the result is encoded as JSON.
-func (s *Server) HandleRequest(kind string, do func(ctx context.Context, agent string, body []byte) (any, error)) error {
-	return s.handle(kind, do)
-}
-
 // Receive gives batches to do, one at a time and in the order of each agent,
 // until ctx ends. A batch is let go only after do returned nil, that is after the
 // store's commit; its agent is then told. An error is tried again, for as long as

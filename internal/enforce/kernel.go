@@ -71,6 +71,10 @@ func (k *Kernel) Unload() error { return k.objects.Unload() }
 // Accounts counts the kernel's events per kind; see sensor.Objects.Accounts.
 func (k *Kernel) Accounts() ([]event.Account, error) { return k.objects.Accounts() }
 
+// LostDecisions is how many decisions were carried out and told to nobody; see
+// sensor.Objects.LostDecisions.
+func (k *Kernel) LostDecisions() (uint64, error) { return k.objects.LostDecisions() }
+
 // SetPolicy puts a policy into the kernel under a name of the caller's. What
 // stood under the older policy of that name stands under the new one when it
 // returns.

@@ -79,7 +79,6 @@ type Finding struct {
 	State          FixState  `json:"state"`
 	FixedVersion   string    `json:"fixedVersion,omitempty"`
 	KnownExploited bool      `json:"knownExploited,omitempty"`
-	EPSS           float64   `json:"epss,omitempty"` // probability, 0..1; 0 when unknown
 	Published      time.Time `json:"published,omitzero"`
 	Source         string    `json:"source"` // the data source: osv, debian
 	URL            string    `json:"url,omitempty"`

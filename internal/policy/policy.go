@@ -156,14 +156,6 @@ func (p *Policy) Enforces(stage string) bool {
 	return p.mode.byStage["default"] != modeAudit
 }
 
-// Scope is the CEL text of the scope; "" means everything.
-func (p *Policy) Scope() string {
-	if p.scope == nil {
-		return ""
-	}
-	return p.scope.Text
-}
-
 // Sections lists which of image, start and run the policy speaks of.
 func (p *Policy) Sections() []string {
 	var names []string

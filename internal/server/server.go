@@ -8,8 +8,6 @@ package server
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -369,16 +367,4 @@ func (s *Server) handler() (http.Handler, error) {
 	mux.Handle("/", console)
 	s.routes(mux)
 	return s.around(mux), nil
-}
-
-// tlsPool trusts the server's own authority alone, for clients on this host.
-func (s *Server) tlsPool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(s.tls.cert)
-	return pool
-}
-
-// ClientTLS is how a client on this host trusts this server.
-func (s *Server) ClientTLS() *tls.Config {
-	return &tls.Config{RootCAs: s.tlsPool(), MinVersion: tls.VersionTLS13}
 }
