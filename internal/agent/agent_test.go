@@ -172,6 +172,7 @@ func TestContainers(t *testing.T) {
 	s := newSite(t)
 	s.uplink.signed = s.sign(s.bundle(3, driftPolicy))
 	s.start()
+	s.until("the agent knows what runs", s.engine.wasAsked)
 	s.engine.add(idA, "web", nil)
 	// The engine's word comes before the cgroup: the policy is there first.
 	s.engine.events <- `{"Type": "container", "Action": "create", "Actor": {"ID": "` + idA + `"}, "time": 1, "timeNano": 1}`
@@ -281,6 +282,16 @@ func TestStopsWhatNoGateSaw(t *testing.T) {
 	}
 	if s.engine.wasStopped(adopted) || s.engine.wasStopped(gated) {
 		t.Error("a container was stopped that had been there before, or that the gate had let through")
+	}
+}
+
+// TestLossIsTold: what nobody was told of is a standing problem.
+func TestLossIsTold(t *testing.T) {
+	s := newSite(t)
+	s.kernel.lost = 7
+	s.start()
+	if !strings.Contains(s.problems(), "7 decisions of the kernel were carried out and not told") {
+		t.Errorf("problems: %s", s.problems())
 	}
 }
 

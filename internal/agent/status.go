@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -70,26 +71,53 @@ func (a *Agent) Probed(d event.Doctor) {
 	a.heartbeatNow()
 }
 
+// guarded lists the running containers with what the kernel holds for each, as
+// the kernel itself says: what it does not know is not covered, whatever this
+// agent wanted.
+func (a *Agent) guarded() ([]event.Guarded, error) {
+	list := a.containers.status()
+	known, err := a.opts.Kernel.Containers()
+	if err != nil {
+		return list, fmt.Errorf("containers in the kernel: %w", err)
+	}
+	held := map[string]uint64{}
+	for _, g := range known {
+		held[g.ID] = g.Generation
+	}
+	for i := range list {
+		generation, ok := held[list[i].Container.ID]
+		list[i].Generation = generation
+		if !ok {
+			list[i].Mode, list[i].Why = "not covered", "the kernel part does not know its cgroup, or the agent was told to guard others only"
+		}
+	}
+	return list, nil
+}
+
 // Status is the host as the agent sees it now.
 func (a *Agent) Status() event.HostStatus {
 	generation, _, expires := a.policies.state()
 	st := event.HostStatus{
 		Agent: a.opts.ID, Host: a.opts.Host, Version: a.opts.Version,
 		Time: time.Now().UTC(), Started: a.started, Generation: generation,
-		Containers: a.containers.status(),
 	}
 	var err error
+	st.Containers, err = a.guarded()
+	a.problem("containers", err)
 	st.Accounts, err = a.opts.Kernel.Accounts()
 	a.problem("accounts", err)
 	for i := range st.Accounts {
 		st.Accounts[i].Stored = st.Accounts[i].Emitted - st.Accounts[i].Dropped
 	}
+	lost, err := a.lost()
+	a.problem("lost", err)
 	a.mu.Lock()
 	st.Doctor = a.opts.Doctor
 	for _, topic := range slices.Sorted(maps.Keys(a.problems)) {
 		st.Problems = append(st.Problems, a.problems[topic])
 	}
 	a.mu.Unlock()
+	st.Problems = append(st.Problems, lost...)
 	if !expires.IsZero() && time.Now().After(expires) {
 		st.Problems = append(st.Problems, "The policy bundle's time of acceptance is over ("+expires.Format(time.RFC3339)+"); it stays in force until the server sends a newer one.")
 	}
@@ -97,4 +125,23 @@ func (a *Agent) Status() event.HostStatus {
 		st.Problems = append(st.Problems, "This agent was started to observe only: nothing that policy asks for is stopped.")
 	}
 	return st
+}
+
+// lost says what was not told, one sentence for each place where that happens.
+func (a *Agent) lost() (sentences []string, err error) {
+	untold, err := a.opts.Kernel.LostDecisions()
+	if untold > 0 {
+		sentences = append(sentences, fmt.Sprintf("%d decisions of the kernel were carried out and not told, because they came faster than they were read.", untold))
+	}
+	for _, k := range a.spool.Accounts().Kinds {
+		if k.Dropped > 0 {
+			sentences = append(sentences, fmt.Sprintf("%d records (%s) were dropped, because there was no room for more that the server had not taken.", k.Dropped, k.Kind))
+		}
+	}
+	if a.opts.Uplink != nil {
+		if n := a.opts.Uplink.Refused(); n > 0 {
+			sentences = append(sentences, fmt.Sprintf("%d batches of records were refused by the server for good.", n))
+		}
+	}
+	return sentences, err
 }
