@@ -45,8 +45,8 @@ type Options struct {
 	// Policies is put in force when there was never any policy: YAML, one or
 	// more documents.
 	Policies []byte
-	// EventAge and EventRows bound the events that are kept; 0 means 14 days
-	// and 10 million.
+	// EventAge and EventRows bound the events that are kept; 0 means 30 days
+	// and 1 million.
 	EventAge  time.Duration
 	EventRows int64
 	Version   string
@@ -58,8 +58,8 @@ type Options struct {
 // The defaults of Options.
 const (
 	defaultListen    = "127.0.0.1:8443"
-	defaultEventAge  = 14 * 24 * time.Hour
-	defaultEventRows = 10_000_000
+	defaultEventAge  = 30 * 24 * time.Hour
+	defaultEventRows = 1_000_000
 	keepRejects      = 10_000
 	upkeepEvery      = 10 * time.Minute
 	shutdownWithin   = 5 * time.Second
