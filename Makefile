@@ -12,6 +12,7 @@ help: ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r a b; do printf '  make %-16s %s\n' "$$a" "$$b"; done
 
 build: ## the binary, bin/breakwater
+	@echo "building bin/breakwater" >&2
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/breakwater ./cmd/breakwater
 
 arm64: ## the binary for arm64, bin/breakwater-arm64

@@ -147,7 +147,12 @@ original back all the same. Works also while the gate is dead.`,
 			if err != nil {
 				return failed(fmt.Errorf("gate uninstall: %w", err))
 			}
-			return applyGateChange(cmd, env, change, yes, "The gate is out of the engine's configuration.")
+			done := "The gate is out of the engine's configuration."
+			var st gate.Status
+			if gate.Ask(cmd.Context(), t.PluginSocket, &st) == nil {
+				done += fmt.Sprintf(" Nobody asks it any more; its process still runs: end it with `kill %d`.", st.Supervisor)
+			}
+			return applyGateChange(cmd, env, change, yes, done)
 		},
 	}
 	target.add(cmd)

@@ -377,6 +377,7 @@ func (s *site) start() {
 	case <-time.After(20 * time.Second):
 		s.t.Fatal("the agent is not ready")
 	}
+	s.until("the gate can be answered", func() bool { _, err := os.Stat(filepath.Join(s.dir, api.SocketAgent)); return err == nil })
 }
 
 func (s *site) until(what string, ok func() bool) {
