@@ -102,6 +102,7 @@ type Agent struct {
 	pending    *pending
 	left       []seen // by an earlier agent, unfinished
 
+	unjudged  *queue                     // containers to judge, once a.ready is closed
 	incidents chan seen                  // to the recorder
 	work      chan func(context.Context) // slow work, off the sensor's goroutine
 	beatNow   chan struct{}
@@ -111,8 +112,6 @@ type Agent struct {
 
 	mu       sync.Mutex
 	problems map[string]string // by topic; what is wrong now
-	judging  bool
-	unjudged []string // containers that appeared before judging began
 }
 
 // New opens the agent's folder and puts the last good policy into the kernel.
@@ -137,14 +136,14 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opts: opts, started: time.Now().UTC(), engines: eng, spool: queue, pending: unfinished,
-		incidents: make(chan seen, 4096),
-		policies:  &policies{dir: opts.Data, agent: opts.ID},
-		work:      make(chan func(context.Context), 1024),
-		beatNow:   make(chan struct{}, 1),
-		fetched:   make(chan struct{}),
-		ready:     make(chan struct{}),
-		problems:  map[string]string{},
-		detector:  detect.NewEngine(opts.Rules),
+		incidents: make(chan seen, 4096), unjudged: newQueue(),
+		policies: &policies{dir: opts.Data, agent: opts.ID},
+		work:     make(chan func(context.Context), 1024),
+		beatNow:  make(chan struct{}, 1),
+		fetched:  make(chan struct{}),
+		ready:    make(chan struct{}),
+		problems: map[string]string{},
+		detector: detect.NewEngine(opts.Rules),
 	}
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
@@ -181,51 +180,31 @@ func (a *Agent) prepareKernel() error {
 func (a *Agent) takeOver(ctx context.Context) {
 	known, err := a.opts.Kernel.Containers()
 	a.problem("adopt", err)
-	var taken sync.WaitGroup
+	taken := make(chan struct{}, len(known))
 	for _, g := range known {
 		adopted := !g.Default || a.opts.Fresh
 		a.containers.mark(g.ID, adopted)
-		taken.Add(1)
 		a.later(ctx, func(ctx context.Context) {
-			defer taken.Done()
 			a.problem("container "+short(g.ID), ignoreUnknown(a.containers.appeared(ctx, g.ID)))
+			taken <- struct{}{}
 		})
-		a.judgeLater(ctx, g.ID)
+		a.unjudged.add(g.ID)
 	}
 	for _, s := range a.left {
 		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
 	}
-	taken.Wait()
+	for range known {
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return
+		}
+	}
 	a.problem("settle", a.opts.Kernel.Settle())
 	select {
 	case <-a.fetched:
-		a.beginJudging(ctx)
 		close(a.ready)
 	case <-ctx.Done():
-	}
-}
-
-// judgeLater judges a container that appeared, but not before there is a policy
-// or the server was waited for.
-func (a *Agent) judgeLater(ctx context.Context, id string) {
-	a.mu.Lock()
-	if !a.judging {
-		a.unjudged = append(a.unjudged, id)
-		a.mu.Unlock()
-		return
-	}
-	a.mu.Unlock()
-	a.problem("judge "+short(id), ignoreUnknown(a.judgeAppeared(ctx, id)))
-}
-
-func (a *Agent) beginJudging(ctx context.Context) {
-	a.mu.Lock()
-	a.judging = true
-	ids := a.unjudged
-	a.unjudged = nil
-	a.mu.Unlock()
-	for _, id := range ids {
-		a.later(ctx, func(ctx context.Context) { a.judgeLater(ctx, id) })
 	}
 }
 
@@ -245,6 +224,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for range 4 {
 		group.Go(func() error { return a.worker(ctx) })
+	}
+	for range 2 {
+		group.Go(func() error { return a.keepJudging(ctx) })
 	}
 	group.Go(func() error { a.takeOver(ctx); return nil })
 	group.Go(func() error { return serveGate(ctx, a.opts.Data, a.gateDesk()) })

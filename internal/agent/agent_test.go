@@ -285,6 +285,22 @@ func TestStopsWhatNoGateSaw(t *testing.T) {
 	}
 }
 
+// TestScansHoldNothingUp: incidents are told while images are being scanned.
+func TestScansHoldNothingUp(t *testing.T) {
+	s := newSite(t)
+	s.uplink.signed = s.sign(s.bundle(1, noPrivileged))
+	s.engine.hold()
+	s.start()
+	for i := range 8 { // more than there are workers
+		id := strings.Repeat(string("12345678"[i]), 64)
+		s.engine.add(id, "slow", nil)
+		s.appear(id)
+	}
+	s.until("images are being scanned", func() bool { return s.engine.asked() > 0 })
+	s.sensor.events <- shell("x", nil)
+	s.until("the incident is told", func() bool { return len(s.incidents()) == 1 })
+}
+
 // TestLossIsTold: what nobody was told of is a standing problem.
 func TestLossIsTold(t *testing.T) {
 	s := newSite(t)

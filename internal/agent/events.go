@@ -104,7 +104,7 @@ func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
 		container, _ := a.containers.peek(id)
 		ev.Container = mergeContainer(*ev.Container, container)
 		a.emit(ctx, ev)
-		a.judgeLater(ctx, id)
+		a.unjudged.add(id)
 	})
 }
 

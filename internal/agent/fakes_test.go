@@ -184,13 +184,16 @@ func (u *fakeUplink) of(kind api.RecordKind) []api.Record {
 
 // fakeEngine speaks as much of Docker's API as an agent asks for.
 type fakeEngine struct {
+	t      *testing.T
 	socket string
 	events chan string // JSON lines of its event stream
 
 	mu         sync.Mutex
 	containers map[string]map[string]any
 	stopped    []string
-	listed     int // how often it was asked what runs
+	held       chan struct{} // exports of images wait for it; nil: images are unknown
+	images     int           // exports that were asked for
+	listed     int           // how often it was asked what runs
 }
 
 func newEngine(t *testing.T) *fakeEngine {
@@ -200,7 +203,7 @@ func newEngine(t *testing.T) *fakeEngine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &fakeEngine{socket: filepath.Join(dir, "s"), events: make(chan string), containers: map[string]map[string]any{}}
+	e := &fakeEngine{t: t, socket: filepath.Join(dir, "s"), events: make(chan string), containers: map[string]map[string]any{}}
 	l, err := net.Listen("unix", e.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -229,11 +232,40 @@ func (e *fakeEngine) answer(w http.ResponseWriter, r *http.Request) {
 		e.stopped = append(e.stopped, parts[1])
 		e.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
+	case e.held != nil && len(parts) == 3 && parts[0] == "images" && parts[2] == "json":
+		fmt.Fprintf(w, `{"Id": %q}`, digest)
+	case strings.HasPrefix(path, "images/") && strings.HasSuffix(path, "get"):
+		e.export(w, r)
 	case path == "info":
 		fmt.Fprint(w, `{"ID": "x"}`)
 	default:
 		http.Error(w, `{"message": "no such thing"}`, http.StatusNotFound)
 	}
+}
+
+// hold makes the engine's exports of images last until the test ends.
+func (e *fakeEngine) hold() {
+	e.held = make(chan struct{})
+	e.t.Cleanup(func() { close(e.held) })
+}
+
+func (e *fakeEngine) asked() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.images
+}
+
+func (e *fakeEngine) export(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	e.images++
+	e.mu.Unlock()
+	if e.held != nil {
+		select {
+		case <-r.Context().Done():
+		case <-e.held:
+		}
+	}
+	http.Error(w, `{"message": "no such image"}`, http.StatusNotFound)
 }
 
 func (e *fakeEngine) list(w http.ResponseWriter) {
