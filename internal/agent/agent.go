@@ -3,10 +3,10 @@
 // answers the gate, and reports to the server when there is one. Without a
 // server it goes on with the last good policy for as long as it takes.
 //
-// Its parts are goroutines with one owner each, started and joined by Run:
-// the sensor's reader, the engine watchers, the recorder of incidents, the
-// gate's desk, the uplink, the policy keeper, the heartbeat and the intelligence
-// keeper.
+// Its parts are goroutines with one owner each, started and joined by Run: the
+// sensor's reader, the engine watchers, the workers, the judges of containers,
+// the recorder of incidents, the gate's desk, the uplink, the policy keeper, the
+// heartbeat and the intelligence keeper.
 package agent
 
 import (
