@@ -142,7 +142,7 @@ func (g *gateOffer) start(ctx context.Context, data, engine string) (end func() 
 	return func() error {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // how it ended does not matter: it is away
 			return nil
 		case <-time.After(15 * time.Second):
 			return fmt.Errorf("the gate (process %d) does not end", cmd.Process.Pid)
