@@ -271,7 +271,7 @@ func TestKernelFloodOfRefusals(t *testing.T) {
 	run := policy.Run{Network: policy.Network{Effect: event.EffectBlock, Restrict: true}}
 	storm := g.box(assign(t, g, run))
 	second := storm.actCommand("flood 300000")
-	if err := second.Start(); err != nil {
+	if err := start(second); err != nil {
 		t.Fatal(err)
 	}
 	if r := storm.act("flood 300000"); r.code != 0 {

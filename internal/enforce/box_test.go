@@ -10,11 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -260,10 +264,51 @@ func (b *box) command(path string, args ...string) *exec.Cmd {
 	return c
 }
 
+// start starts a program of a box. A process can be born in a cgroup of a v1
+// hierarchy only by way of the thread that makes it (cgroup v1, "tasks").
+func start(c *exec.Cmd) error {
+	attr := c.SysProcAttr
+	if attr == nil || !attr.UseCgroupFD {
+		return c.Start()
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(attr.CgroupFD, &fs); err != nil || fs.Type == unix.CGROUP2_SUPER_MAGIC {
+		return errors.Join(err, c.Start())
+	}
+	dir, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", attr.CgroupFD))
+	if err != nil {
+		return err
+	}
+	attr.UseCgroupFD = false
+	runtime.LockOSThread() // not unlocked when the thread cannot be moved back: then it is given up
+	thread := []byte(strconv.Itoa(unix.Gettid()))
+	if err := os.WriteFile(filepath.Join(dir, "tasks"), thread, 0); err != nil {
+		return err
+	}
+	err = c.Start()
+	if back := os.WriteFile(filepath.Join(mountOf(dir), "tasks"), thread, 0); back != nil {
+		return errors.Join(err, back)
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// mountOf is the root of the file system that a folder is in.
+func mountOf(dir string) string {
+	var here, above unix.Stat_t
+	for dir != "/" && unix.Stat(dir, &here) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && here.Dev == above.Dev {
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
 func finish(c *exec.Cmd) result {
 	var out bytes.Buffer
 	c.Stdout = &out
-	err := c.Run()
+	err := start(c)
+	if err == nil {
+		err = c.Wait()
+	}
 	r := result{out: out.String(), err: err}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

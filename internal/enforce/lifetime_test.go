@@ -45,7 +45,7 @@ func TestKernelSurvivesItsLoader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
+	if err := start(c); err != nil {
 		t.Fatal(err)
 	}
 	var word string
@@ -209,7 +209,7 @@ func TestKernelAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := holding.Start(); err != nil {
+	if err := start(holding); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = holding.Process.Kill() })
