@@ -16,10 +16,10 @@ echo; echo "== scan of a 750 MB archive, against one pass over its bytes"
 go run ./bench/scan -breakwater bin/breakwater "$@"
 
 echo; echo "== fork+exec of a static program: guarded by the full policy against unguarded"
-go test -run '^$' -bench Exec -benchtime 1x ./internal/enforce
+go test -run '^$' -bench ForkExec -benchtime 31x ./internal/enforce
 
 echo; echo "== a gate's decision with a known verdict"
-go test -run '^$' -bench Decision ./internal/gate
+go test -run '^$' -bench Decision -benchtime 8s ./internal/gate
 
 echo; echo "== an agent at rest with 20 containers"
 go run ./bench/rest -breakwater bin/breakwater
