@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -27,7 +28,8 @@ func (t Target) String() string {
 }
 
 // ParseTarget reads a target: docker-archive:FILE[:REFERENCE], docker:NAME, a
-// path that ends like an archive and exists, or a name in the local engine.
+// path that ends like an archive, or a name in the local engine. What ends like
+// an archive is one when it exists, or when it could not be a name with a tag.
 func ParseTarget(s string) (Target, error) {
 	if s == "" {
 		return Target{}, errors.New("no target: name an image, or an archive as docker-archive:FILE")
@@ -70,7 +72,7 @@ func isArchive(s string) bool {
 	for _, suffix := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
 		if strings.HasSuffix(s, suffix) {
 			info, err := os.Stat(s)
-			return err == nil && !info.IsDir()
+			return err == nil && !info.IsDir() || errors.Is(err, fs.ErrNotExist) && !strings.Contains(s, ":")
 		}
 	}
 	return false
