@@ -130,7 +130,12 @@ func actions() map[string]func([]string) error {
 			_, err = c.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 			return err
 		},
-		"run":     func(a []string) error { return exec.Command(a[0], a[1:]...).Run() },
+		"run": func(a []string) error { return exec.Command(a[0], a[1:]...).Run() },
+		"runstay": func(a []string) error { // stays until its input ends, so that it can still be asked who it is
+			err := exec.Command(a[0], a[1:]...).Run()
+			_, _ = io.Copy(io.Discard, os.Stdin) // how the input ends does not matter
+			return err
+		},
 		"copyrun": copyAndRun,
 		"memfd":   runFromMemory,
 		"move":    moveAndRun,

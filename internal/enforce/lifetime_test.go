@@ -200,7 +200,7 @@ func TestKernelAdopt(t *testing.T) {
 	b := early.box()
 	self, _ := os.Executable()
 	holding := b.command(self)
-	holding.Env = append(os.Environ(), actVar+"=hold run "+tiny)
+	holding.Env = append(os.Environ(), actVar+"=hold runstay "+tiny)
 	in, err := holding.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -229,9 +229,10 @@ func TestKernelAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(in, "go")
-	_ = holding.Wait()
 	e := g.wait("refusal", decided(b.id, event.ControlExec, denial(g)))
 	tree := g.sensor.Tree(e.Process.ID)
+	_ = in.Close() // it ends now
+	_ = holding.Wait()
 	if len(tree) < 2 || tree[len(tree)-2].PID != holding.Process.Pid {
 		t.Errorf("tree: %+v", tree)
 	}

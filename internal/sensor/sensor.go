@@ -210,7 +210,37 @@ func (s *Sensor) remember(rec *record) {
 
 // Tree returns a process and its ancestors as far as they are known, the
 // oldest first; empty for an unknown process.
-func (s *Sensor) Tree(processID string) []event.Process { return s.tree.ancestry(processID) }
+func (s *Sensor) Tree(processID string) []event.Process {
+	list := s.tree.ancestry(processID)
+	if len(list) == 0 {
+		return nil
+	}
+	// A decision may be read before the telemetry about its parent, and adopted
+	// processes were never told: /proc knows a parent that lives.
+	for range treeDepth - len(list) {
+		parent, ok := parentInside(list[0])
+		if !ok {
+			break
+		}
+		list = append([]event.Process{parent}, list...)
+	}
+	return list
+}
+
+// parentInside reads a process's parent from /proc, unless it is another one by
+// now or stands in this process's own mount namespace, outside any container.
+func parentInside(p event.Process) (event.Process, bool) {
+	if p.PPID <= 1 || p.ParentID == "" {
+		return event.Process{}, false
+	}
+	parent, err := ReadProcess(p.PPID)
+	if err != nil || parent.ID != p.ParentID {
+		return event.Process{}, false
+	}
+	there, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", p.PPID))
+	here, errHere := os.Readlink("/proc/self/ns/mnt")
+	return parent, err == nil && errHere == nil && there != here
+}
 
 // Undecodable is how many records could not be decoded: 0, unless programs of
 // another version write into the rings.
