@@ -51,6 +51,12 @@ type Package struct {
 	LayerIndex    int      `json:"layerIndex"`     // from 0, the base
 	Step          string   `json:"step,omitempty"` // the build step of that layer
 	Licenses      []string `json:"licenses,omitempty"`
+	// Locked: the evidence is a lock file or manifest. It says what somebody
+	// wanted there, not that it is there.
+	Locked bool `json:"locked,omitempty"`
+	// Owner is the purl of the distribution's package that installed the evidence;
+	// such a package is the distribution's to mend, and its advisories rule.
+	Owner string `json:"owner,omitempty"`
 }
 
 // FixState says what the publisher of an advisory did about it.
@@ -73,13 +79,22 @@ type Finding struct {
 	Title    string   `json:"title,omitempty"`
 	Severity Severity `json:"severity"`
 	// SeveritySource names who said so: debian, osv, cvss-v3, …
-	SeveritySource string    `json:"severitySource,omitempty"`
-	CVSS           string    `json:"cvss,omitempty"` // vector as published
-	Package        Package   `json:"package"`
-	State          FixState  `json:"state"`
-	FixedVersion   string    `json:"fixedVersion,omitempty"`
-	KnownExploited bool      `json:"knownExploited,omitempty"`
-	Published      time.Time `json:"published,omitzero"`
-	Source         string    `json:"source"` // the data source: osv, debian
-	URL            string    `json:"url,omitempty"`
+	SeveritySource string   `json:"severitySource,omitempty"`
+	CVSS           string   `json:"cvss,omitempty"` // vector as published
+	Package        Package  `json:"package"`
+	State          FixState `json:"state"`
+	FixedVersion   string   `json:"fixedVersion,omitempty"`
+	KnownExploited bool     `json:"knownExploited,omitempty"`
+	// EPSS is the probability of exploitation within 30 days (FIRST), 0 when
+	// unknown; Percentile is its rank among all vulnerabilities, 0 to 1.
+	EPSS       float64 `json:"epss,omitempty"`
+	Percentile float64 `json:"epssPercentile,omitempty"`
+	// Ratings is what each publisher says, sorted by source; Severity is the
+	// one that counts.
+	Ratings []Rating `json:"ratings,omitempty"`
+	// VEX is the statement that speaks of this finding, if one does.
+	VEX       *Statement `json:"vex,omitempty"`
+	Published time.Time  `json:"published,omitzero"`
+	Source    string     `json:"source"` // the data source: osv, debian
+	URL       string     `json:"url,omitempty"`
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -55,6 +56,8 @@ type Distro struct {
 	Version  string
 	Codename string
 	Name     string
+	// EndOfLife is when its publisher's support ended or ends; zero when unknown.
+	EndOfLife time.Time
 }
 
 // ErrTooLarge is in the error of ReadAll for a file beyond the bound.

@@ -23,6 +23,13 @@ type ImageFacts struct {
 	Findings []event.Finding `json:"findings"`
 	Packages []event.Package `json:"packages"`
 	Config   ImageConfig     `json:"config"`
+
+	Malware           []event.Malware          `json:"malware"`
+	Secrets           []event.Secret           `json:"secrets"`
+	Misconfigurations []event.Misconfiguration `json:"misconfigurations"`
+	Signatures        []event.Signature        `json:"signatures"`
+	// Looked says which kinds of content were looked for; see report.Report.
+	Looked []string `json:"looked"`
 	// Gaps says what the scan could not judge, one sentence each.
 	Gaps []string `json:"gaps"`
 }

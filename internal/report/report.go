@@ -30,6 +30,16 @@ type Report struct {
 	Layers    []Layer            `json:"layers"`
 	Packages  []event.Package    `json:"packages"`
 	Findings  []event.Finding    `json:"findings"`
+	// Excluded are findings that a VEX document says do not count here.
+	Excluded          []event.Finding          `json:"excluded,omitempty"`
+	Malware           []event.Malware          `json:"malware,omitempty"`
+	Secrets           []event.Secret           `json:"secrets,omitempty"`
+	Misconfigurations []event.Misconfiguration `json:"misconfigurations,omitempty"`
+	Signatures        []event.Signature        `json:"signatures,omitempty"`
+	// Looked says which kinds of content were looked for ("malware", "secrets",
+	// "misconfiguration", "signatures"): the absence of a finding means nothing
+	// for the others.
+	Looked []string `json:"looked,omitempty"`
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
@@ -52,6 +62,8 @@ type Distro struct {
 	Version  string `json:"version,omitempty"` // 12
 	Codename string `json:"codename,omitempty"`
 	Name     string `json:"name,omitempty"` // for people
+	// EndOfLife is when its publisher's support ended or ends; zero when unknown.
+	EndOfLife time.Time `json:"endOfLife,omitzero"`
 }
 
 // Layer is one layer, the base first.
