@@ -20,19 +20,22 @@ const MaxReport = 64 << 20
 
 // Image is what lists show of one image.
 type Image struct {
-	Digest     string         `json:"digest"` // config digest
-	Name       string         `json:"name"`
-	References []string       `json:"references,omitempty"`
-	Platform   string         `json:"platform,omitempty"`
-	Scanned    time.Time      `json:"scanned"`
-	Judged     time.Time      `json:"judged,omitzero"` // when Verdict was given
-	Worst      event.Severity `json:"worst,omitempty"` // of its findings; "" when it has none
-	Findings   int            `json:"findings"`
-	Fixable    int            `json:"fixable"` // findings with a fixed version
-	Packages   int            `json:"packages"`
-	Gaps       int            `json:"gaps"`
-	Verdict    *event.Verdict `json:"verdict,omitempty"` // nil: not judged
-	Running    int            `json:"running"`           // containers made of it, on all hosts
+	Digest     string    `json:"digest"` // config digest
+	Name       string    `json:"name"`
+	References []string  `json:"references,omitempty"`
+	Platform   string    `json:"platform,omitempty"`
+	Scanned    time.Time `json:"scanned"`
+	Judged     time.Time `json:"judged,omitzero"` // when Verdict was given
+	// Matched is when the intelligence that Findings came from was built. Zero:
+	// there was none, so that no finding says nothing.
+	Matched  time.Time      `json:"matched,omitzero"`
+	Worst    event.Severity `json:"worst,omitempty"` // of its findings; "" when it has none
+	Findings int            `json:"findings"`
+	Fixable  int            `json:"fixable"` // findings with a fixed version
+	Packages int            `json:"packages"`
+	Gaps     int            `json:"gaps"`
+	Verdict  *event.Verdict `json:"verdict,omitempty"` // nil: not judged
+	Running  int            `json:"running"`           // containers made of it, on all hosts
 }
 
 func validDigest(d string) bool {
@@ -63,21 +66,25 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) (
 			return false, err
 		}
 	}
+	var matched int64
+	if rep.Intelligence != nil {
+		matched = nanos(rep.Intelligence.Built)
+	}
 	worst, fixable := summary(rep.Findings)
 	name := rep.Image.Name()
 	if rep.Target != "" && len(rep.Image.References) == 0 {
 		name = rep.Target
 	}
 	res, err := tx.ExecContext(ctx, `
-		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, report)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, report)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			report = excluded.report
+			matched = excluded.matched, report = excluded.report
 		WHERE excluded.scanned > images.scanned`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
-		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, packed)
+		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, packed)
 	if err != nil {
 		return false, err
 	}
@@ -97,20 +104,20 @@ func summary(findings []event.Finding) (worst, fixable int) {
 	return worst, fixable
 }
 
-const imageColumns = `digest, name, refs, platform, scanned, judged, worst, findings, fixable, packages, gaps, verdict,
+const imageColumns = `digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict,
 	(SELECT COUNT(*) FROM containers c WHERE c.image = digest)`
 
 func scanImage(row scanner) (Image, error) {
 	var i Image
 	var refs string
-	var scanned, judged int64
+	var scanned, judged, matched int64
 	var worst int
 	var verdict []byte
-	err := row.Scan(&i.Digest, &i.Name, &refs, &i.Platform, &scanned, &judged, &worst, &i.Findings, &i.Fixable, &i.Packages, &i.Gaps, &verdict, &i.Running)
+	err := row.Scan(&i.Digest, &i.Name, &refs, &i.Platform, &scanned, &judged, &matched, &worst, &i.Findings, &i.Fixable, &i.Packages, &i.Gaps, &verdict, &i.Running)
 	if err != nil {
 		return i, err
 	}
-	i.Scanned, i.Judged = fromNanos(scanned), fromNanos(judged)
+	i.Scanned, i.Judged, i.Matched = fromNanos(scanned), fromNanos(judged), fromNanos(matched)
 	if worst >= 0 {
 		i.Worst = severityOf(worst)
 	}
@@ -139,7 +146,7 @@ func (s *Store) Images(ctx context.Context, f ImageFilter) ([]Image, error) {
 	if rank := f.Worst.Rank(); rank > 0 {
 		w.add("worst >= %", rank)
 	}
-	query := "SELECT digest, name, refs, platform, scanned, judged, worst, findings, fixable, packages, gaps, verdict, running FROM (SELECT " + imageColumns + " AS running, refused FROM images" + w.String() + ") AS i"
+	query := "SELECT digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict, running FROM (SELECT " + imageColumns + " AS running, refused FROM images" + w.String() + ") AS i"
 	var outer []string
 	if f.Running {
 		outer = append(outer, "running > 0")
@@ -152,6 +159,36 @@ func (s *Store) Images(ctx context.Context, f ImageFilter) ([]Image, error) {
 	}
 	query += fmt.Sprintf(" ORDER BY running > 0 DESC, worst DESC, name, digest LIMIT %d OFFSET %d", limit(f.Limit), max(0, f.Offset))
 	return list(ctx, s, "list images", scanImage, query, w.args...)
+}
+
+// ImageCount says how many images there are, and of how many the
+// vulnerabilities are not known because there was no intelligence.
+type ImageCount struct{ All, Unmatched int }
+
+// CountImages counts all images.
+func (s *Store) CountImages(ctx context.Context) (ImageCount, error) {
+	return one(ctx, s, "count images", func(row scanner) (c ImageCount, err error) {
+		err = row.Scan(&c.All, &c.Unmatched)
+		return c, err
+	}, "SELECT COUNT(*), COUNT(CASE WHEN matched = 0 THEN 1 END) FROM images")
+}
+
+// JudgedBy counts images by the policies that took part in their newest verdict.
+func (s *Store) JudgedBy(ctx context.Context) (map[string]int, error) {
+	verdicts, err := list(ctx, s, "verdicts of images", func(row scanner) (v struct{ Policies []string }, err error) {
+		var body []byte
+		if err := row.Scan(&body); err != nil {
+			return v, err
+		}
+		return v, json.Unmarshal(body, &v)
+	}, "SELECT verdict FROM images WHERE verdict IS NOT NULL")
+	count := map[string]int{}
+	for _, v := range verdicts {
+		for _, name := range v.Policies {
+			count[name]++
+		}
+	}
+	return count, err
 }
 
 // Image returns one image with its whole report, or ErrNotFound. The report's

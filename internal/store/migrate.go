@@ -161,6 +161,16 @@ CREATE TABLE settings (
 	value TEXT NOT NULL
 );
 `,
+	// 2: pages over a million incidents. What the overview counts it reads from
+	// an index; images say what intelligence they were matched with (0: none).
+	`
+CREATE INDEX incidents_outcome ON incidents (outcome, id);
+CREATE INDEX incidents_control ON incidents (control, id);
+CREATE INDEX incidents_name ON incidents (name, id);
+CREATE INDEX incidents_agent ON incidents (agent, id);
+CREATE INDEX audit_object ON audit (object, id);
+ALTER TABLE images ADD COLUMN matched BIGINT NOT NULL DEFAULT 0;
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

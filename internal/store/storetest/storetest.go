@@ -171,7 +171,7 @@ func concurrent(t *testing.T, s *store.Store) {
 
 func filters(t *testing.T, s *store.Store) {
 	other := Incident("k2")
-	other.Severity, other.Host, other.Decision.Outcome, other.Decision.Policy = event.SeverityLow, "harbour-2", event.Detected, "payments"
+	other.Severity, other.Host, other.Decision.Outcome, other.Decision.Policy = event.SeverityLow, "harbour-2", event.Detected, "pay, payments"
 	other.Container = nil
 	other.Sentence = "100% of a_b was read"
 	ingest(t, s, Batch("a1", Record(t, 1, api.RecordIncident, "k1", Incident("k1")), Record(t, 2, api.RecordIncident, "k2", other)))
@@ -180,8 +180,8 @@ func filters(t *testing.T, s *store.Store) {
 		"k1 k2": {{Oldest: true}},
 		"k1": {{Severity: event.SeverityHigh}, {Outcome: event.Killed}, {Policy: "baseline"}, {Host: "harbour-1"}, {Key: "k1"}, {Image: Digest("a")},
 			{Container: "web-1"}, {Container: "c0ffee00c0ff"}, {Text: "WEB-1"}, {Before: 2}, {Limit: 1, Oldest: true}, {Control: event.ControlDrift, Outcome: event.Killed}},
-		"k2": {{Outcome: event.Detected}, {Text: "100%"}, {Text: "a_b"}, {After: 1}, {Limit: 1}},
-		"":   {{Container: "c0ffee"}, {Text: "%%"}, {Text: "axb"}, {Host: "harbour-3"}, {Since: time.Now().Add(time.Hour)}},
+		"k2": {{Outcome: event.Detected}, {Policy: "pay"}, {Policy: "payments"}, {Text: "100%"}, {Text: "a_b"}, {After: 1}, {Limit: 1}},
+		"":   {{Container: "c0ffee"}, {Policy: "ments"}, {Policy: "base%"}, {Text: "%%"}, {Text: "axb"}, {Host: "harbour-3"}, {Since: time.Now().Add(time.Hour)}},
 	} {
 		for _, f := range fs {
 			checkFilter(t, s, f, want)
@@ -253,6 +253,12 @@ func images(t *testing.T, s *store.Store) {
 	img, rep, err := s.Image(ctx, Digest("a"))
 	if err != nil || img.Worst != event.SeverityCritical || img.Fixable != 1 || img.Verdict.Allowed || len(rep.Findings) != 1 {
 		t.Errorf("%+v %v", img, err)
+	}
+	if count, err := s.CountImages(ctx); err != nil || count != (store.ImageCount{All: 2, Unmatched: 2}) {
+		t.Errorf("images without intelligence: %+v %v", count, err)
+	}
+	if by, err := s.JudgedBy(ctx); err != nil || len(by) != 1 || by["baseline"] != 1 {
+		t.Errorf("judged by %v %v", by, err)
 	}
 	for want, f := range map[string]store.ImageFilter{"shop/clean:1": {Text: "CLEAN"}, "shop/web:1": {Refused: true}, "": {Running: true}} {
 		got, err := s.Images(ctx, f)
