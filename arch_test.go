@@ -23,7 +23,7 @@ const module = "github.com/breakwater-sec/breakwater"
 // floors; its own subfolders belong to it.
 var layers = map[string]int{
 	"internal/event": 0, "api": 0, "content": 0, "bpf": 0,
-	"internal/document": 0, "internal/condition": 0,
+	"internal/document": 0, "internal/condition": 0, "internal/durable": 0,
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
 	"internal/intel": 1, "internal/report": 1, "internal/spool": 1, "internal/confine": 1,

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 // fileEnrolment is where an agent keeps who it is, below its data folder.
@@ -131,7 +132,7 @@ func (a *agentCommand) enrolment(ctx context.Context, data string, req api.Enrol
 	if raw, err = json.Marshal(enrolled); err != nil {
 		return enrolled, err
 	}
-	if err := replaceFile(path, raw, 0o600); err != nil {
+	if err := durable.WriteFile(path, raw, 0o600); err != nil {
 		return enrolled, fmt.Errorf("enrolment: %w", err)
 	}
 	return enrolled, nil

@@ -23,6 +23,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/agent"
 	"github.com/breakwater-sec/breakwater/internal/bus"
 	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/probe"
@@ -210,7 +211,7 @@ func trustPolicyKey(data string, key []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	if err := replaceFile(path, text, 0o644); err != nil {
+	if err := durable.WriteFile(path, text, 0o644); err != nil {
 		return fmt.Errorf("policy key: %w", err)
 	}
 	return nil

@@ -11,12 +11,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/breakwater-sec/breakwater/internal/config"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/server"
 )
 
@@ -72,17 +72,7 @@ func letInCommands(ctx context.Context, srv *server.Server, data string) error {
 	if ip, err := netip.ParseAddr(local.Hostname()); err != nil || ip.IsUnspecified() {
 		address = net.JoinHostPort("127.0.0.1", local.Port()) // it listens on every address
 	}
-	return replaceFile(filepath.Join(data, "server", "url"), []byte("https://"+address+"\n"), 0o640)
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
-	temp := path + ".new"
-	_ = os.Remove(temp) // left by a killed one
-	if err := writeNew(temp, data, mode); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return durable.WriteFile(filepath.Join(data, "server", "url"), []byte("https://"+address+"\n"), 0o640)
 }
 
 // pemFingerprint is the SHA-256 of the first certificate, in hex.

@@ -124,7 +124,7 @@ func (im *images) store(ctx context.Context, r *report.Report) error {
 	if err != nil {
 		return fmt.Errorf("report of image %s: %w", r.Image.Name(), err)
 	}
-	if err := writeDurably(path, raw, 0o640); err != nil {
+	if err := writeDurably(path, raw); err != nil {
 		return fmt.Errorf("report of image %s: %w", r.Image.Name(), err)
 	}
 	im.keep(r.Image.Digest, r)

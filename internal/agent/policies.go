@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
@@ -100,7 +101,7 @@ func (p *policies) accept(signed api.Signed, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(filepath.Join(p.dir, api.FilePolicy), raw, 0o640); err != nil {
+	if err := writeDurably(filepath.Join(p.dir, api.FilePolicy), raw); err != nil {
 		return fmt.Errorf("policy bundle from the server: %w", err)
 	}
 	p.bundle, p.set = bundle, set
@@ -164,37 +165,10 @@ func keyID(key ed25519.PublicKey) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// writeDurably replaces a file in one step: after a crash it holds the old
-// bytes or the new ones.
-func writeDurably(path string, data []byte, mode os.FileMode) error {
+// writeDurably replaces a file below a folder of the agent's, which it makes.
+func writeDurably(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	err = errors.Join(f.Chmod(mode), writeAll(f, data), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a rename in a folder outlive a power loss (fsync(2)).
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func writeAll(f *os.File, data []byte) error {
-	_, err := f.Write(data)
-	return err
+	return durable.WriteFile(path, data, 0o640)
 }

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 // The names in a bundle's folder.
@@ -83,7 +84,7 @@ func (f folder) publish(scratch, ready string, built time.Time) error {
 	if err := os.Rename(ready, filepath.Join(f.bundles(), name)); err != nil {
 		return err
 	}
-	if err := syncDir(f.bundles()); err != nil {
+	if err := durable.Sync(f.bundles()); err != nil {
 		return err
 	}
 	link := filepath.Join(string(f), buildPrefix+"current")
@@ -93,7 +94,7 @@ func (f folder) publish(scratch, ready string, built time.Time) error {
 	if err := os.Rename(link, f.current()); err != nil {
 		return err
 	}
-	if err := syncDir(string(f)); err != nil {
+	if err := durable.Sync(string(f)); err != nil {
 		return err
 	}
 	return f.removeAllBut(name, filepath.Base(previous))
@@ -122,37 +123,11 @@ func syncFolder(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := syncDir(filepath.Join(dir, e.Name())); err != nil {
+		if err := durable.Sync(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
-	return syncDir(dir)
-}
-
-// syncDir makes one file or folder durable.
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// replaceFile writes a file as a whole or not at all.
-func replaceFile(path string, content []byte, mode fs.FileMode) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), buildPrefix+"*")
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(content)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp.Name()))
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.Sync(dir)
 }
 
 // readSmall reads a file of at most maxSmall bytes.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 const segmentSuffix = ".seg"
@@ -149,7 +150,7 @@ func (s *Spool) openActive(repaired bool) error {
 	}
 	s.active = f
 	// What a crash left in the page cache is read again only once it is safe.
-	if err := errors.Join(f.Truncate(last.size), f.Sync(), syncDir(s.dir)); err != nil {
+	if err := errors.Join(f.Truncate(last.size), f.Sync(), durable.Sync(s.dir)); err != nil {
 		f.Close()
 		return err
 	}
@@ -190,12 +191,4 @@ func (g *segment) lost(end uint64) uint64 {
 		return 0
 	}
 	return end - g.base - have
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

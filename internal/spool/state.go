@@ -4,12 +4,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 // state is the little that a spool knows beside its segments. An older one on
@@ -116,7 +116,7 @@ func (s *Spool) saveState() error {
 	s.dirty = false
 	s.mu.Unlock()
 	if err == nil {
-		err = replaceFile(filepath.Join(s.dir, stateFile), b)
+		err = durable.WriteFile(filepath.Join(s.dir, stateFile), b, 0o600)
 	}
 	if err != nil {
 		s.mu.Lock()
@@ -124,23 +124,6 @@ func (s *Spool) saveState() error {
 		s.mu.Unlock()
 	}
 	return err
-}
-
-// replaceFile writes beside and renames, so that a crash leaves the old or the
-// new content.
-func replaceFile(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 func newEpoch() string {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 // syncLoop is the one owner of fsync: everyone who appended meanwhile shares a
@@ -64,7 +66,7 @@ func (s *Spool) syncFiles(retired []*os.File, active *os.File) error {
 	}
 	// The folder first learns of the new segment, else a crash could lose it.
 	if len(retired) > 0 {
-		err = errors.Join(err, syncDir(s.dir))
+		err = errors.Join(err, durable.Sync(s.dir))
 	}
 	syncErr := active.Sync()
 	if errors.Is(syncErr, os.ErrClosed) { // retired meanwhile by another round's rotation

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/durable"
 )
 
 // Errors that callers tell apart.
@@ -340,23 +342,16 @@ func write(path string, data []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".breakwater-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when it was renamed
-	if info, err := os.Stat(path); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
-				return errors.Join(err, f.Close())
+	return durable.Replace(path, data, func(f *os.File) error {
+		if info, err := os.Stat(path); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+		return f.Chmod(mode)
+	})
 }
 
 // Installed says whether the engine's configuration file names the gate, and
