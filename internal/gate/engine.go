@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -21,7 +20,6 @@ import (
 const (
 	engineTimeout = 10 * time.Second // of one question; the engine answers from memory
 	maxAnswer     = 16 << 20         // bytes of one answer
-	infoAge       = time.Minute      // how long the host's description is believed
 )
 
 // engine asks a Docker engine the few things that a judgement needs. Its own
@@ -29,10 +27,7 @@ const (
 type engine struct {
 	socket string
 	client *http.Client
-
-	mu   sync.Mutex
-	host dockerfacts.Host
-	read time.Time // when host was read
+	memory memory
 }
 
 func newEngine(socket string) *engine {
@@ -84,6 +79,19 @@ func (e *engine) Volume(ctx context.Context, name string) ([]byte, error) {
 
 // image resolves a name, an id or a digest to the content it means now.
 func (e *engine) image(ctx context.Context, name string) (event.Image, error) {
+	found, epoch, ok := e.memory.image(name)
+	if ok {
+		found.References = slices.Clone(found.References) // callers add to it
+		return found, nil
+	}
+	found, err := e.askImage(ctx, name)
+	if err == nil {
+		e.memory.keepImage(name, epoch, found)
+	}
+	return found, err
+}
+
+func (e *engine) askImage(ctx context.Context, name string) (event.Image, error) {
 	raw, err := e.get(ctx, "images", name, "json")
 	if err != nil {
 		return event.Image{}, err
@@ -116,28 +124,27 @@ func (e *engine) image(ctx context.Context, name string) (event.Image, error) {
 	return event.Image{Digest: v.ID, Platform: platform, References: references}, nil
 }
 
-// describe gives the engine's host. A description that cannot be renewed is
-// believed on.
+// describe gives the engine's host.
 func (e *engine) describe(ctx context.Context) (dockerfacts.Host, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if time.Since(e.read) < infoAge && time.Since(e.read) >= 0 {
-		return e.host, nil
+	host, epoch, ok := e.memory.describe()
+	if ok {
+		return host, nil
 	}
-	raw, err := e.get(ctx, "info")
-	var host dockerfacts.Host
+	host, err := e.askHost(ctx)
 	if err == nil {
-		host, err = dockerfacts.HostFromInfo(raw)
+		e.memory.keepHost(epoch, host)
 	}
+	return host, err
+}
+
+func (e *engine) askHost(ctx context.Context) (dockerfacts.Host, error) {
+	raw, err := e.get(ctx, "info")
 	if err != nil {
-		if e.read.IsZero() {
-			return host, err
-		}
-		return e.host, nil
+		return dockerfacts.Host{}, err
 	}
+	host, err := dockerfacts.HostFromInfo(raw)
 	host.Paths = dockerfacts.HostPaths()
-	e.host, e.read = host, time.Now()
-	return host, nil
+	return host, err
 }
 
 // missing says whether an error means that the engine does not have the thing

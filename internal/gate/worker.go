@@ -80,6 +80,8 @@ func Work(ctx context.Context, o Options) error {
 	j := newJudge(o, n, agent)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.deliver(ctx) })
+	group.Go(func() error { return j.engine.follow(ctx) })
+	group.Go(func() error { return j.engine.describeAnew(ctx) })
 	group.Go(func() error { return serve(ctx, l, j.handler()) })
 	return errors.Join(group.Wait(), n.close())
 }
