@@ -21,6 +21,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -70,8 +71,8 @@ type Options struct {
 	// the image's digest.
 	Verify bool
 	Limits Limits
-	// Progress is told about the work done so far; it must be quick and safe
-	// for concurrent calls. Nil is allowed.
+	// Progress is told about the work done so far, one call after another, never
+	// backwards; it must be quick. Nil is allowed.
 	Progress func(Progress)
 }
 
@@ -146,6 +147,7 @@ type reading struct {
 	limits   Limits
 	verify   bool
 	progress func(Progress)
+	telling  sync.Mutex // held while progress is told: layers end at the same moment
 	entries  atomic.Int64
 	bytes    atomic.Int64
 	layers   atomic.Int64
@@ -173,6 +175,8 @@ func (s *reading) addEntry() error {
 
 func (s *reading) report() {
 	if s.progress != nil {
+		s.telling.Lock()
+		defer s.telling.Unlock()
 		s.progress(Progress{Layers: int(s.layers.Load()), Total: int(s.total.Load()), Bytes: s.bytes.Load()})
 	}
 }
