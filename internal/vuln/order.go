@@ -32,6 +32,8 @@ func OrderOf(ecosystem string) (order Order, ok bool) {
 		return CompareSemver, true
 	case "Go":
 		return CompareGo, true
+	case "Oracle Linux", "Amazon Linux", "Photon OS", "Azure Linux", "Fedora":
+		base = "Red Hat" // RPM's order, by the name that semantic knows it by
 	}
 	if _, err := parseSemantic("1", base); err != nil {
 		return nil, false
