@@ -153,6 +153,16 @@ func (s *Store) Generation(ctx context.Context) (g uint64, err error) {
 	return g, err
 }
 
+// GenerationTime is when a generation began, or ErrNotFound. The versions of
+// policies in it are the newest ones that are not later.
+func (s *Store) GenerationTime(ctx context.Context, generation uint64) (time.Time, error) {
+	return one(ctx, s, fmt.Sprintf("generation %d", generation), func(row scanner) (time.Time, error) {
+		var at int64
+		err := row.Scan(&at)
+		return fromNanos(at), err
+	}, "SELECT time FROM generations WHERE generation = $1", int64(generation))
+}
+
 // maxLead bounds how far RaiseGeneration goes at once: an agent must not be
 // able to use up the numbers.
 const maxLead = 1 << 20

@@ -192,22 +192,6 @@ func sentence(s string) string {
 	return s + "."
 }
 
-// sourceNumber is the line in "file:line", 0 when there is none.
-func sourceNumber(source string) int {
-	i := strings.LastIndexByte(source, ':')
-	if i < 0 {
-		return 0
-	}
-	n := 0
-	for _, r := range source[i+1:] {
-		if r < '0' || r > '9' || n > 1_000_000 {
-			return 0
-		}
-		n = n*10 + int(r-'0')
-	}
-	return n
-}
-
 // railWord is one word of the rail.
 type railWord struct {
 	Href, Word string

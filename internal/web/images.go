@@ -77,10 +77,8 @@ func (c *Console) image(v *visit) error {
 	}
 	p := imagePage{Image: img, Report: rep, Steps: steps(rep)}
 	if img.Verdict != nil {
-		for _, x := range img.Verdict.Violations {
-			r := reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit}
-			r.locate(x.Policy, sourceNumber(x.Source))
-			p.Reasons = append(p.Reasons, r)
+		if p.Reasons, err = (finder{c: c, v: v}).violations(img.Verdict.Violations); err != nil {
+			return err
 		}
 	}
 	p.Shown, p.Hidden, p.Counts = worstFirst(rep.Findings)

@@ -132,14 +132,6 @@ type incidentPage struct {
 	Agent      store.Agent
 }
 
-// reason is a rule that decided, with the way to its source line.
-type reason struct {
-	Policy, Rule, Message, Remediation string
-	Link                               string // to the policy's line; "" for the always-on pack
-	Line                               int    // 0 when it is not known
-	Audit                              bool
-}
-
 // treeRow is one process, indented by its depth.
 type treeRow struct {
 	event.Process
@@ -184,50 +176,6 @@ func wanted(d event.Decision) event.Effect {
 		return ""
 	}
 	return d.Effect
-}
-
-// reasons lists what decided: the rule of the decision, or every violated rule
-// when the gate judged.
-func (c *Console) reasons(v *visit, inc store.Incident) ([]reason, error) {
-	var out []reason
-	if g := inc.Event.Gate; g != nil {
-		for _, x := range g.Verdict.Violations {
-			r := reason{Policy: x.Policy, Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit}
-			r.locate(x.Policy, sourceNumber(x.Source))
-			out = append(out, r)
-		}
-	}
-	if len(out) > 0 {
-		return out, nil
-	}
-	d := inc.Decision
-	r := reason{Policy: d.Policy, Rule: d.Rule, Message: d.Why, Audit: d.Audit}
-	if d.Policy != "" {
-		pol, err := c.Store.Policy(v.ctx, d.Policy, 0)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return nil, err
-		}
-		if err == nil {
-			r.locate(d.Policy, ruleLine(pol.Source, d.Rule))
-		}
-	}
-	return []reason{r}, nil
-}
-
-// locate says where in a policy's source the rule stands.
-func (r *reason) locate(policy string, line int) {
-	r.Link, r.Line = policyLink(policy, line), line
-}
-
-func policyLink(name string, line int) string {
-	if name == "" {
-		return ""
-	}
-	link := "/policies/" + url.PathEscape(name)
-	if line > 0 {
-		link += fmt.Sprintf("#L%d", line)
-	}
-	return link
 }
 
 // tree indents each process below its parent; ancestors come first.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -20,6 +21,7 @@ type overviewPage struct {
 	Total    int
 	Hours    []hour
 	Newest   []store.Incident
+	Images   store.ImageCount
 	Riskiest []store.Image
 	Changes  []store.AuditEntry
 	Policies int
@@ -29,6 +31,7 @@ type overviewPage struct {
 type coverage struct {
 	Hosts, Quiet, Containers   int
 	Enforced, Audited, Outside int
+	Bare                       int // of Enforced: no policy's run section applies, only what is always on
 	Behind                     int // containers with an older generation than the newest
 	Generation                 uint64
 	Weak                       []weakness
@@ -74,6 +77,9 @@ func (c *Console) overview(v *visit) error {
 	if err := c.chart(v, &p); err != nil {
 		return err
 	}
+	if p.Images, err = c.Store.CountImages(v.ctx); err != nil {
+		return err
+	}
 	if p.Riskiest, err = c.riskiest(v); err != nil {
 		return err
 	}
@@ -108,17 +114,26 @@ func (c *Console) chart(v *visit, p *overviewPage) error {
 	return nil
 }
 
-// riskiest are images that run although policy refuses them or that have the
-// worst findings.
+// maxRiskiest bounds the images of the overview.
+const maxRiskiest = 5
+
+// riskiest are images that policy refuses, then those with findings of medium
+// severity or worse; of each, what runs comes first.
 func (c *Console) riskiest(v *visit) ([]store.Image, error) {
-	all, err := c.Store.Images(v.ctx, store.ImageFilter{Limit: 5})
-	if err != nil {
-		return nil, err
-	}
 	var risky []store.Image
-	for _, i := range all {
-		if i.Worst.Rank() >= event.SeverityMedium.Rank() || i.Verdict != nil && !i.Verdict.Allowed {
-			risky = append(risky, i)
+	for _, f := range []store.ImageFilter{
+		{Refused: true, Running: true}, {Worst: event.SeverityHigh, Running: true}, {Refused: true}, {Worst: event.SeverityMedium},
+	} {
+		f.Limit = maxRiskiest
+		some, err := c.Store.Images(v.ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range some {
+			known := slices.ContainsFunc(risky, func(have store.Image) bool { return have.Digest == i.Digest })
+			if len(risky) < maxRiskiest && !known {
+				risky = append(risky, i)
+			}
 		}
 	}
 	return risky, nil
@@ -168,6 +183,9 @@ func (cov *coverage) container(g event.Guarded) {
 	switch g.Mode {
 	case "enforce":
 		cov.Enforced++
+		if len(g.Policies) == 0 {
+			cov.Bare++
+		}
 	case "audit":
 		cov.Audited++
 	default:

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -17,51 +18,78 @@ type policiesPage struct {
 	Hosts      []enforcing
 }
 
+// policyRow is a policy with what it speaks of and where it counts.
 type policyRow struct {
 	store.Policy
-	Containers int // that hold it in force
+	outline
+	Images  int // whose newest verdict it took part in
+	Started int // running containers whose image and start it judged
+	Guarded int // running containers whose kernel rules it is part of
 }
 
 // enforcing is what one host has in force, against what there is.
 type enforcing struct {
 	Agent, Host        string
 	Generation, Newest uint64
-	Containers         []store.Placement // with the policy, on a policy's page
-	Outside            int               // containers without it
+	Containers         []underPolicy // on a policy's page: at most maxListed
+	More               int           // containers that are not listed
+	Outside            int           // containers that the policy does not apply to
 }
+
+// underPolicy is a container that a policy applies to.
+type underPolicy struct {
+	ID, Name, Mode   string
+	Started, Guarded bool
+}
+
+// maxListed bounds the containers that one row names.
+const maxListed = 50
 
 // Behind says whether the host has not yet acknowledged the newest generation.
 func (e enforcing) Behind() bool { return e.Generation < e.Newest }
 
-// inForce lists per host what is enforced, of one policy or ("") of all.
-func (c *Console) inForce(v *visit, policy string) ([]enforcing, uint64, error) {
-	newest, err := c.Store.Generation(v.ctx)
-	if err != nil {
-		return nil, 0, err
-	}
+// applies says what a policy does for a running container: whether it judged
+// its image and start, and whether the kernel holds its run section.
+func applies(policy string, g event.Guarded) (started, guarded bool) {
+	return g.Verdict != nil && slices.Contains(g.Verdict.Policies, policy), slices.Contains(g.Policies, policy)
+}
+
+// trusted lists the agents that are not revoked.
+func (c *Console) trusted(v *visit) ([]store.Agent, error) {
 	agents, err := c.Store.Agents(v.ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	var out []enforcing
+	return slices.DeleteFunc(agents, func(a store.Agent) bool { return !a.Revoked.IsZero() }), err
+}
+
+// inForce lists per host what is enforced, of one policy or ("") of all, and
+// how many containers the policy applies to.
+func inForce(agents []store.Agent, newest uint64, policy string) (hosts []enforcing, holding int) {
 	for _, a := range agents {
-		if !a.Revoked.IsZero() {
-			continue
-		}
 		e := enforcing{Agent: a.ID, Host: a.Host, Newest: newest}
 		if a.Status != nil {
 			e.Generation = a.Status.Generation
 			for _, g := range a.Status.Containers {
-				if policy != "" && !slices.Contains(g.Policies, policy) {
-					e.Outside++
-					continue
-				}
-				e.Containers = append(e.Containers, store.Placement{Agent: a.ID, Host: a.Host, Container: g.Container.ID, Name: g.Container.Name, Mode: g.Mode, Generation: g.Generation})
+				holding += e.add(policy, g)
 			}
 		}
-		out = append(out, e)
+		hosts = append(hosts, e)
 	}
-	return out, newest, nil
+	return hosts, holding
+}
+
+// add counts a container and returns 1 when the policy applies to it.
+func (e *enforcing) add(policy string, g event.Guarded) int {
+	u := underPolicy{ID: g.Container.ID, Name: g.Container.Name, Mode: g.Mode}
+	u.Started, u.Guarded = applies(policy, g)
+	switch {
+	case !u.Started && !u.Guarded:
+		e.Outside++
+		return 0
+	case len(e.Containers) < maxListed:
+		e.Containers = append(e.Containers, u)
+	default:
+		e.More++
+	}
+	return 1
 }
 
 func (c *Console) policies(v *visit) error {
@@ -70,38 +98,53 @@ func (c *Console) policies(v *visit) error {
 		return err
 	}
 	p := policiesPage{}
-	if p.Hosts, p.Generation, err = c.inForce(v, ""); err != nil {
+	if p.Generation, err = c.Store.Generation(v.ctx); err != nil {
 		return err
 	}
-	agents, err := c.Store.Agents(v.ctx)
+	agents, err := c.trusted(v)
 	if err != nil {
 		return err
 	}
-	holds := map[string]int{}
+	images, err := c.Store.JudgedBy(v.ctx)
+	if err != nil {
+		return err
+	}
+	p.Hosts, _ = inForce(agents, p.Generation, "")
+	for _, pol := range all {
+		row := policyRow{Policy: pol, outline: outlineOf(pol.Source), Images: images[pol.Name]}
+		row.count(agents)
+		p.Rows = append(p.Rows, row)
+	}
+	return v.show(http.StatusOK, "policies", "policies", "Policies", p)
+}
+
+func (r *policyRow) count(agents []store.Agent) {
 	for _, a := range agents {
-		if a.Status == nil || !a.Revoked.IsZero() {
+		if a.Status == nil {
 			continue
 		}
 		for _, g := range a.Status.Containers {
-			for _, name := range g.Policies {
-				holds[name]++
+			started, guarded := applies(r.Name, g)
+			if started {
+				r.Started++
+			}
+			if guarded {
+				r.Guarded++
 			}
 		}
 	}
-	for _, pol := range all {
-		p.Rows = append(p.Rows, policyRow{pol, holds[pol.Name]})
-	}
-	return v.show(http.StatusOK, "policies", "policies", "Policies", p)
 }
 
 // policyPage is one version of a policy with its lines, and where it is in force.
 type policyPage struct {
 	store.Policy
+	outline
 	Newest   int
 	Lines    []string
 	Versions []store.Policy
 	Hosts    []enforcing
-	Holding  int // containers that are under it now
+	Images   int // whose newest verdict it took part in
+	Holding  int // running containers that it applies to
 }
 
 func (c *Console) policy(v *visit) error {
@@ -114,17 +157,25 @@ func (c *Console) policy(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := policyPage{Policy: pol, Lines: strings.Split(strings.TrimSuffix(pol.Source, "\n"), "\n")}
+	p := policyPage{Policy: pol, outline: outlineOf(pol.Source), Lines: strings.Split(strings.TrimSuffix(pol.Source, "\n"), "\n")}
 	if p.Versions, err = c.Store.PolicyVersions(v.ctx, name); err != nil {
 		return err
 	}
 	p.Newest = p.Versions[0].Version
-	if p.Hosts, _, err = c.inForce(v, name); err != nil {
+	newest, err := c.Store.Generation(v.ctx)
+	if err != nil {
 		return err
 	}
-	for _, h := range p.Hosts {
-		p.Holding += len(h.Containers)
+	agents, err := c.trusted(v)
+	if err != nil {
+		return err
 	}
+	images, err := c.Store.JudgedBy(v.ctx)
+	if err != nil {
+		return err
+	}
+	p.Images = images[name]
+	p.Hosts, p.Holding = inForce(agents, newest, name)
 	return v.show(http.StatusOK, "policy", "policies", "Policy "+name, p)
 }
 
@@ -207,7 +258,7 @@ func (c *Console) policyPut(v *visit) error {
 	if err != nil {
 		return err
 	}
-	http.Redirect(v.w, v.r, policyLink(pol.Name, 0), http.StatusSeeOther)
+	http.Redirect(v.w, v.r, policyLink(pol.Name), http.StatusSeeOther)
 	return nil
 }
 
@@ -220,38 +271,6 @@ func (c *Console) policyDelete(v *visit) error {
 	if err != nil {
 		return err
 	}
-	http.Redirect(v.w, v.r, policyLink(pol.Name, 0), http.StatusSeeOther)
+	http.Redirect(v.w, v.r, policyLink(pol.Name), http.StatusSeeOther)
 	return nil
-}
-
-// ruleLine finds the line of a rule such as run.exec.drift in a policy's
-// source, by looking for each word of its path as a key, below the one before;
-// the rule's own id counts as a key. It returns the line of the longest
-// beginning that stands there, 0 when not even the section does. It is a help
-// for the eye: what decided is named by the rule itself.
-func ruleLine(source, rule string) int {
-	lines := strings.Split(source, "\n")
-	found, from := 0, 0
-	for _, word := range strings.Split(rule, ".") {
-		at := slices.IndexFunc(lines[from:], func(line string) bool { return hasKey(line, word) })
-		if word == "" || at < 0 {
-			return found
-		}
-		from += at
-		found = from + 1
-	}
-	return found
-}
-
-// hasKey says whether a line of YAML holds the key, in block or flow style, or
-// is the id of a rule of that name.
-func hasKey(line, key string) bool {
-	code, _, _ := strings.Cut(line, " #")
-	fields := strings.FieldsFunc(code, func(r rune) bool { return strings.ContainsRune(" \t{},", r) })
-	for i, f := range fields {
-		if f == key+":" || f == key && i > 0 && fields[i-1] == "id:" {
-			return true
-		}
-	}
-	return false
 }

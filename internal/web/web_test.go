@@ -48,9 +48,12 @@ type site struct {
 	cookie  *http.Cookie
 }
 
-func open(t testing.TB) *site {
+func open(t testing.TB) *site { return openAt(t, now) }
+
+// openAt is open with a clock for the store.
+func openAt(t testing.TB, clock func() time.Time) *site {
 	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.Options{Now: now})
+	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.Options{Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
