@@ -23,6 +23,7 @@ const (
 	FileMapEngineSockets = "engine_sockets"
 	FileMapEvents        = "events"
 	FileMapFlows         = "flows"
+	FileMapInitPrograms  = "init_programs"
 	FileMapNetworks      = "networks"
 	FileMapOpenWork      = "open_work"
 	FileMapPaths         = "paths"
@@ -91,6 +92,7 @@ type FileMapSpecs struct {
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	OpenWork      *ebpf.MapSpec `ebpf:"open_work"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
@@ -133,6 +135,7 @@ type FileMaps struct {
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	OpenWork      *ebpf.Map `ebpf:"open_work"`
 	Paths         *ebpf.Map `ebpf:"paths"`
@@ -151,6 +154,7 @@ func (m *FileMaps) Close() error {
 		m.EngineSockets,
 		m.Events,
 		m.Flows,
+		m.InitPrograms,
 		m.Networks,
 		m.OpenWork,
 		m.Paths,

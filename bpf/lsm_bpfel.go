@@ -23,6 +23,7 @@ const (
 	LSMMapEngineSockets   = "engine_sockets"
 	LSMMapEvents          = "events"
 	LSMMapFlows           = "flows"
+	LSMMapInitPrograms    = "init_programs"
 	LSMMapNetworks        = "networks"
 	LSMMapPaths           = "paths"
 	LSMMapProcs           = "procs"
@@ -95,6 +96,7 @@ type LSMMapSpecs struct {
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -137,6 +139,7 @@ type LSMMaps struct {
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -155,6 +158,7 @@ func (m *LSMMaps) Close() error {
 		m.EngineSockets,
 		m.Events,
 		m.Flows,
+		m.InitPrograms,
 		m.Networks,
 		m.Paths,
 		m.Procs,

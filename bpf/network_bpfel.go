@@ -23,6 +23,7 @@ const (
 	NetworkMapEngineSockets = "engine_sockets"
 	NetworkMapEvents        = "events"
 	NetworkMapFlows         = "flows"
+	NetworkMapInitPrograms  = "init_programs"
 	NetworkMapNetworks      = "networks"
 	NetworkMapPaths         = "paths"
 	NetworkMapProcs         = "procs"
@@ -98,6 +99,7 @@ type NetworkMapSpecs struct {
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -139,6 +141,7 @@ type NetworkMaps struct {
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -156,6 +159,7 @@ func (m *NetworkMaps) Close() error {
 		m.EngineSockets,
 		m.Events,
 		m.Flows,
+		m.InitPrograms,
 		m.Networks,
 		m.Paths,
 		m.Procs,

@@ -33,16 +33,40 @@ const struct net_event *unused_net __attribute__((unused));
 const struct flow_event *unused_flow __attribute__((unused));
 const struct container_event *unused_container __attribute__((unused));
 
-static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside)
+static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u16 told, u16 shares)
 {
 	u32 tgid = BPF_CORE_READ(task, tgid);
 	struct proc p = {
 		.start = start_of(task),
 		.cgroup = cgroup,
 		.inside = inside,
+		.told = told,
+		.shares = shares,
 	};
 
 	bpf_map_update_elem(&procs, &tgid, &p, BPF_ANY);
+}
+
+// tell_fork sends the record of a process that makes another one before it
+// executed a program of its own. Most execute one at once, and that record
+// says the same: theirs is never sent.
+static __always_inline void tell_fork(struct who *w, struct task_struct *task)
+{
+	struct fork_event *e;
+
+	if (!w->proc || w->proc->told)
+		return;
+	if (!w->inside && in_host_mounts(task))
+		return; // the runtime's own set-up
+	w->proc->told = 1;
+	e = reserve(struct fork_event, KIND_FORK, 0);
+	if (!e) {
+		count_dropped(KIND_FORK, 0);
+		return;
+	}
+	fill_head(&e->head, w, KIND_FORK);
+	fill_task(&e->head, task);
+	submit_quietly(e, 0);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -50,9 +74,9 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *parent = (void *)ctx->args[0];
 	struct task_struct *child = (void *)ctx->args[1];
-	struct fork_event *e;
 	struct who parents = {}, w = {};
 	u32 inside = 0;
+	u16 shares = 0;
 
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
 		return 0; // a thread
@@ -62,17 +86,14 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		w = parents; // wherever it is born
 	else if (!find_who(&w, child))
 		return 0;
-	remember(child, w.cgroup, inside);
-	if (!inside && in_host_mounts(child))
-		return 0; // the runtime's own set-up
-	e = reserve(struct fork_event, KIND_FORK, 0);
-	if (!e) {
-		count_dropped(KIND_FORK, 0);
-		return 0;
+	if (BPF_CORE_READ(child, files) == BPF_CORE_READ(parent, files)) {
+		shares = 1;
+		if (parents.proc)
+			parents.proc->shares = 1;
 	}
-	fill_head(&e->head, &w, KIND_FORK);
-	fill_task(&e->head, child);
-	submit_quietly(e, 0);
+	remember(child, w.cgroup, inside, 0, shares);
+	if (parents.proc)
+		tell_fork(&parents, parent);
 	return 0;
 }
 
@@ -93,7 +114,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	// re-executes itself from memory there. Exempt by where it stands.
 	if (!w.inside && in_host_mounts(task))
 		return 0;
-	remember(task, w.cgroup, 1);
+	if (w.proc && w.proc->inside && w.proc->cgroup == w.cgroup) {
+		w.proc->told = 1;
+		w.proc->shares = 0; // exec gives it a table of its own
+	} else {
+		remember(task, w.cgroup, 1, 1, 0);
+	}
 	work = bpf_map_lookup_elem(&exec_work, &zero);
 	if (!work)
 		return 0;

@@ -125,7 +125,7 @@ type ProcessHead struct {
 	Mode        uint8
 	Outcome     uint8
 	Mechanism   uint8
-	Pad         uint8
+	Shared      uint8
 	Comm        [16]uint8
 	Id          [64]uint8
 	Pad2        uint32
@@ -201,7 +201,8 @@ type ProcessProc struct {
 	Start  uint64
 	Cgroup uint64
 	Inside uint32
-	Pad    uint32
+	Told   uint16
+	Shares uint16
 }
 
 type ProcessSeen struct {
@@ -261,6 +262,7 @@ const (
 	ProcessMapEvents          = "events"
 	ProcessMapExecWork        = "exec_work"
 	ProcessMapFlows           = "flows"
+	ProcessMapInitPrograms    = "init_programs"
 	ProcessMapNetworks        = "networks"
 	ProcessMapPaths           = "paths"
 	ProcessMapProcs           = "procs"
@@ -342,6 +344,7 @@ type ProcessMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExecWork      *ebpf.MapSpec `ebpf:"exec_work"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -391,6 +394,7 @@ type ProcessMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	ExecWork      *ebpf.Map `ebpf:"exec_work"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -409,6 +413,7 @@ func (m *ProcessMaps) Close() error {
 		m.Events,
 		m.ExecWork,
 		m.Flows,
+		m.InitPrograms,
 		m.Networks,
 		m.Paths,
 		m.Procs,

@@ -67,12 +67,15 @@ static __always_inline struct file *file_of(struct task_struct *task, u64 fd)
 
 static __always_inline u32 socket_facts(struct task_struct *task)
 {
-	struct file *in = file_of(task, 0), *out = file_of(task, 1);
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *std[2] = {};
 	u32 facts = 0;
 
-	if (in && is_network_socket(in))
+	// A table has room for BITS_PER_LONG files at least (fs/file.c).
+	bpf_probe_read_kernel(std, sizeof(std), BPF_CORE_READ(fdt, fd));
+	if (std[0] && is_network_socket(std[0]))
 		facts |= EXEC_STDIN_SOCKET;
-	if (out && is_network_socket(out))
+	if (std[1] && is_network_socket(std[1]))
 		facts |= EXEC_STDOUT_SOCKET;
 	return facts;
 }
@@ -100,6 +103,18 @@ static __always_inline u32 novelty(struct inode *inode, struct container *c)
 	if (inode_ctime(inode) >= c->started_real)
 		facts |= EXEC_MODIFIED;
 	return facts;
+}
+
+// is_init: the engine's own init, which it mounts into containers from the
+// host (docker run --init). It starts programs, each judged by itself.
+static __always_inline bool is_init(struct inode *inode)
+{
+	struct file_key key = {
+		.ino = BPF_CORE_READ(inode, i_ino),
+		.dev = BPF_CORE_READ(inode, i_sb, s_dev),
+	};
+
+	return bpf_map_lookup_elem(&init_programs, &key) != 0;
 }
 
 // judge_exec decides: w->mode says what to do, w->control and w->rule why.
@@ -134,7 +149,7 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 	// A path that could not be read to its root matches no rule: it is
 	// refused wherever rules exist, for it could be a denied one.
 	if (verdict == VERDICT_DENY || w->flags ||
-	    (verdict == VERDICT_NONE && (who->slot->flags & SLOT_EXEC_RESTRICT)))
+	    (verdict == VERDICT_NONE && (who->slot->flags & SLOT_EXEC_RESTRICT) && !is_init(inode)))
 		consider(w, who->slot, CONTROL_EXEC, rule);
 }
 

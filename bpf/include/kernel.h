@@ -231,6 +231,7 @@ struct fdtable {
 };
 
 struct files_struct {
+	atomic_t count; // of the tasks that have it
 	struct fdtable *fdt;
 };
 

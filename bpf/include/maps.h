@@ -23,6 +23,7 @@ MAP(procs, BPF_MAP_TYPE_HASH, u32, struct proc, 65536, 0);
 MAP(paths, BPF_MAP_TYPE_LPM_TRIE, struct path_key, struct path_rule, 65536, BPF_F_NO_PREALLOC);
 MAP(networks, BPF_MAP_TYPE_LPM_TRIE, struct net_key, struct net_rules, 65536, BPF_F_NO_PREALLOC);
 MAP(engine_sockets, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
+MAP(init_programs, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
 MAP(seen, BPF_MAP_TYPE_LRU_HASH, struct seen_key, struct seen, 16384, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, u64, struct flow, 8192, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct counter, KINDS * 2, 0);

@@ -17,6 +17,16 @@ static __always_inline bool is_named(struct dentry *d, const char *word, u32 n)
 	return true;
 }
 
+// shared: another process has this one's table of descriptors, and so what it
+// just opened, and goes on when this one is killed (clone with CLONE_FILES).
+// Threads that are about to end leave the count of live ones first.
+static __always_inline u8 shared(struct who *w, struct task_struct *task)
+{
+	if (!w->proc || !w->proc->shares)
+		return 0;
+	return BPF_CORE_READ(task, files, count.counter) > BPF_CORE_READ(task, signal, live.counter);
+}
+
 static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
 				      struct inode *inode, u32 write, u8 outcome)
 {
@@ -31,10 +41,12 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 	e->head.control = work->control;
 	e->head.mode = work->mode;
 	e->head.outcome = outcome;
-	if (outcome == OUTCOME_KILLED)
+	if (outcome == OUTCOME_KILLED) {
 		e->head.mechanism = MECHANISM_SYSCALL_KILL;
-	else if (outcome == OUTCOME_PREVENTED)
+		e->head.shared = shared(w, task);
+	} else if (outcome == OUTCOME_PREVENTED) {
 		e->head.mechanism = MECHANISM_LSM;
+	}
 	e->ino = BPF_CORE_READ(inode, i_ino);
 	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	e->magic = BPF_CORE_READ(inode, i_sb, s_magic);
@@ -81,10 +93,12 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 	e->head.control = outcome ? control : NO_CONTROL;
 	e->head.mode = outcome ? w->slot->mode[control & 15] : 0;
 	e->head.outcome = outcome;
-	if (outcome == OUTCOME_KILLED)
+	if (outcome == OUTCOME_KILLED) {
 		e->head.mechanism = MECHANISM_SYSCALL_KILL;
-	else if (outcome == OUTCOME_PREVENTED)
+		e->head.shared = shared(w, current_task());
+	} else if (outcome == OUTCOME_PREVENTED) {
 		e->head.mechanism = MECHANISM_LSM;
+	}
 	e->port = 0;
 	e->family = family;
 	e->transport = family == AF_PACKET ? 255 : 0;

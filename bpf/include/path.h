@@ -25,22 +25,45 @@ struct work {
 	char buf[WALK + 256];
 };
 
+// step is one dentry's part of the way up.
+struct step {
+	struct dentry *up;
+	u64 hash_len; // struct qstr: the name's hash, and its length above it
+	const unsigned char *name;
+};
+
+#define FIELD(TYPE, NAME) bpf_core_field_offset(TYPE, NAME)
+
+// read_step reads the three fields at once where they stand side by side, as
+// in every kernel so far.
+static __always_inline void read_step(struct step *s, struct dentry *d)
+{
+	if (FIELD(struct dentry, d_name) == FIELD(struct dentry, d_parent) + 8 &&
+	    FIELD(struct qstr, len) == 4 && FIELD(struct qstr, name) == 8) {
+		bpf_probe_read_kernel(s, sizeof(*s), (void *)d + FIELD(struct dentry, d_parent));
+		return;
+	}
+	s->up = BPF_CORE_READ(d, d_parent);
+	s->hash_len = (u64)BPF_CORE_READ(d, d_name.len) << 32;
+	s->name = BPF_CORE_READ(d, d_name.name);
+}
+
 static __always_inline void walk_path(struct work *w, struct path *p, struct task_struct *task)
 {
 	struct dentry *dentry = BPF_CORE_READ(p, dentry);
 	struct mount *root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
 	struct mount *m = (void *)BPF_CORE_READ(p, mnt) - bpf_core_field_offset(struct mount, mnt);
+	struct dentry *top = BPF_CORE_READ(m, mnt.mnt_root);
 	u32 total;
 
 	w->flags = EXEC_PATH_TRUNCATED;
 	w->len = w->dirlen = w->leaf = 0;
 	w->pos = WALK - 1;
 	for (int i = 0; i < COMPONENTS; i++) {
-		struct dentry *up;
-		const unsigned char *name;
+		struct step s = {};
 		u32 len, pos;
 
-		if (dentry == BPF_CORE_READ(m, mnt.mnt_root)) {
+		if (dentry == top) {
 			struct mount *parent = BPF_CORE_READ(m, mnt_parent);
 
 			if (parent == m) {
@@ -49,26 +72,26 @@ static __always_inline void walk_path(struct work *w, struct path *p, struct tas
 			}
 			dentry = BPF_CORE_READ(m, mnt_mountpoint);
 			m = parent;
+			top = BPF_CORE_READ(m, mnt.mnt_root);
 			continue;
 		}
-		up = BPF_CORE_READ(dentry, d_parent);
-		if (up == dentry) {
+		read_step(&s, dentry);
+		if (s.up == dentry) {
 			w->flags = EXEC_PATH_FOREIGN;
 			break;
 		}
-		len = BPF_CORE_READ(dentry, d_name.len);
-		name = BPF_CORE_READ(dentry, d_name.name);
+		len = s.hash_len >> 32;
 		pos = w->pos;
 		if (len > 255 || len + 2 > pos)
 			break;
 		pos -= len;
-		bpf_probe_read_kernel(&w->buf[pos & (WALK - 1)], len & 255, name);
+		bpf_probe_read_kernel(&w->buf[pos & (WALK - 1)], len & 255, s.name);
 		pos--;
 		w->buf[pos & (WALK - 1)] = '/';
 		w->pos = pos;
 		if (!w->leaf)
 			w->leaf = len;
-		dentry = up;
+		dentry = s.up;
 	}
 	total = WALK - 1 - w->pos;
 	if (total > PATH_LEN - 1) {

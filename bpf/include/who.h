@@ -8,6 +8,7 @@
 struct who {
 	struct container *container; // of the container itself, never of a nested cgroup
 	struct slot *slot;
+	struct proc *proc; // 0: not known yet
 	u64 cgroup;
 	u32 slot_number;
 	u32 inside;
@@ -48,11 +49,16 @@ static __always_inline struct container *container_of_cgroup(u64 id)
 
 // start_of is when a thread group began, in ns since boot rounded down to the
 // 10 ms that /proc tells, so that both name a process alike.
-static __always_inline u64 start_of(struct task_struct *task)
+static __always_inline u64 started(struct task_struct *leader)
 {
-	u64 start = BPF_CORE_READ(task, group_leader, start_boottime);
+	u64 start = BPF_CORE_READ(leader, start_boottime);
 
 	return start - start % 10000000;
+}
+
+static __always_inline u64 start_of(struct task_struct *task)
+{
+	return started(BPF_CORE_READ(task, group_leader));
 }
 
 static __always_inline struct proc *proc_of(struct task_struct *task, u32 tgid)
@@ -78,6 +84,7 @@ static __always_inline bool identify(struct who *w, struct task_struct *task, u3
 	if (!w->container)
 		return false;
 	w->cgroup = w->container->root;
+	w->proc = p;
 	w->inside = p ? p->inside : 0;
 	w->slot_number = w->container->slot;
 	w->slot = bpf_map_lookup_elem(&slots, &w->slot_number);

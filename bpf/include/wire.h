@@ -101,7 +101,8 @@ struct proc {
 	u64 start;
 	u64 cgroup;
 	u32 inside; // its lineage has executed a program inside the container
-	u32 pad;
+	u16 told;   // a record about it was sent: the agent knows its parent
+	u16 shares; // its table of descriptors is, or was, another process's too
 };
 
 struct path_key {
@@ -204,7 +205,7 @@ struct head {
 	u8 mode;
 	u8 outcome;
 	u8 mechanism; // enum mechanism
-	u8 pad;
+	u8 shared;    // a process that lives on has the descriptor too
 	u8 comm[16];
 	u8 id[ID_LEN];
 	u32 pad2;

@@ -78,8 +78,11 @@ func kernelDecision(rule *Rule, run policy.Run, d event.Decision) (decision even
 	if setting.Disabled && !acted {
 		return d, false
 	}
-	// What the kernel did to the process is all there is to do to a process.
-	if want := respondWith(rule, run, setting); !acted || want.Rank() > event.EffectKill.Rank() {
+	// What the kernel did to the process is all there is to do to a process;
+	// the sensor asks for more where that was not enough.
+	want := respondWith(rule, run, setting)
+	beyond := max(d.Effect.Rank(), event.EffectKill.Rank())
+	if want.Rank() > beyond || !acted && beyond == event.EffectKill.Rank() {
 		d.Effect = want
 	}
 	d.Audit = !acted && audited(rule, run)

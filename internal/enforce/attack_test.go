@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -53,6 +54,19 @@ func (o *oldCalls) call(number uint32, ebx int64, ecx, edx uint32) {
 const keptResult = -1
 
 func (o *oldCalls) keepResult() { o.code.Write([]byte{0x89, 0xc6}) } // mov esi, eax
+
+// inChild lets a child with the same table of descriptors do something and end;
+// the parent waits for it and goes on.
+func (o *oldCalls) inChild(do func()) {
+	const cloneFiles, sigchld = 0x400, 17
+	o.call(120, cloneFiles|sigchld, 0, 0)
+	o.code.Write([]byte{0x85, 0xc0, 0x0f, 0x85, 0, 0, 0, 0}) // test eax, eax; jnz parent
+	from := o.code.Len()
+	do()
+	o.call(1, 0, 0, 0) // exit
+	binary.LittleEndian.PutUint32(o.code.Bytes()[from-4:], uint32(o.code.Len()-from))
+	o.call(7, 0xffffffff, 0, 0) // waitpid
+}
 
 // storeResult writes the last result to memory, for calls that take a block.
 func (o *oldCalls) storeResult(at uint32) {
@@ -164,6 +178,44 @@ func TestKernelOldEntryEngineSocket(t *testing.T) {
 		if n := <-got; n != 0 {
 			t.Errorf("%s: the engine got %d bytes", name, n)
 		}
+	}
+}
+
+// Two processes may have one table of descriptors. The kernel can end the one
+// that got the engine's connection; that the other has it must be told, with
+// the container's end as the answer.
+func TestKernelSharedDescriptors(t *testing.T) {
+	g := newGuard(t)
+	sock := filepath.Join(t.TempDir(), "engine.sock")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := g.SetEngineSockets([]string{sock}); err != nil {
+		t.Fatal(err)
+	}
+	var o oldCalls
+	addr, word := o.bytes(unixAddress(sock)), o.bytes([]byte("GGGG"))
+	o.call(359, 1, 1, 0) // socket
+	o.keepResult()
+	o.inChild(func() { o.call(362, keptResult, addr, 110) }) // connect
+	o.call(4, keptResult, word, 1)                           // write
+	b := g.box()
+	r := b.run(o.program(t))
+	if g.opts.Tier1 {
+		g.wait("refusal", decided(b.id, event.ControlDetection, event.Prevented))
+		if r.code == 0 {
+			t.Error("the other process has a connection")
+		}
+		return
+	}
+	if r.code != 0 {
+		t.Errorf("the attack itself failed: %+v", r)
+	}
+	e := g.wait("the leak", func(e event.Event) bool { return e.Container.ID == b.id && e.Decision != nil })
+	if d := e.Decision; d.Outcome != event.Detected || d.Effect != event.EffectStop || !strings.Contains(d.Why, "same descriptors") {
+		t.Errorf("told as %+v", d)
 	}
 }
 

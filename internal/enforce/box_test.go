@@ -133,8 +133,10 @@ func guardWith(t testing.TB, opts enforce.Options) *guard {
 		if err := <-done; err != nil {
 			t.Errorf("sensor: %v", err)
 		}
-		if n := g.sensor.Undecodable(); n > 0 {
-			t.Errorf("%d records could not be decoded", n)
+		for _, e := range g.events {
+			if e.Notice != nil && e.Notice.Code == event.NoticeUnreadable {
+				t.Error(e.Notice.Message)
+			}
 		}
 		_ = k.Close()
 	})

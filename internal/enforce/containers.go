@@ -115,29 +115,6 @@ func (k *Kernel) switchTo(slot Slot, wanted func(*bpf.Container) bool) error {
 	return nil
 }
 
-// replace moves everything that stands under one slot to another.
-func (k *Kernel) replace(old, slot Slot) error {
-	var ids []bpf.IDKey
-	each(k.objects.Assigned, func(id bpf.IDKey, s uint32) {
-		if Slot(s) == old {
-			ids = append(ids, id)
-		}
-	})
-	for _, id := range ids {
-		if err := k.objects.Assigned.Put(id, uint32(slot)); err != nil {
-			return fmt.Errorf("assignments: %w", err)
-		}
-	}
-	if def, err := k.defaultSlot(); err != nil {
-		return err
-	} else if def == old {
-		if err := k.objects.SetDefaultSlot(uint32(slot)); err != nil {
-			return err
-		}
-	}
-	return k.switchTo(slot, func(c *bpf.Container) bool { return Slot(c.Slot) == old })
-}
-
 // switchUnassigned moves containers that stand under the old default.
 func (k *Kernel) switchUnassigned(old, slot Slot) error {
 	return k.switchTo(slot, func(c *bpf.Container) bool {
@@ -175,23 +152,8 @@ func (k *Kernel) Containers() ([]Guarded, error) {
 	return list, nil
 }
 
-// Adopt brings a container under enforcement that ran before the programs did.
-// cgroupPath is its path in the hierarchy that names containers here, as
-// /proc/PID/cgroup writes it. A container that the kernel knows stays as it is.
-func (k *Kernel) Adopt(containerID, cgroupPath string, started time.Time) error {
-	key, err := idKey(containerID)
-	if err != nil {
-		return err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	root := filepath.Join(k.objects.Hierarchy.Root, filepath.Clean("/"+cgroupPath))
-	if err := k.adopt(key, root, started); err != nil {
-		return fmt.Errorf("adopt container %.12s: %w", containerID, err)
-	}
-	return nil
-}
-
+// adopt brings a container under enforcement that ran before the programs did;
+// root is its cgroup's folder.
 func (k *Kernel) adopt(key bpf.IDKey, root string, started time.Time) error {
 	id, err := sensor.CgroupID(root)
 	if err != nil {

@@ -211,3 +211,29 @@ func TestDockerSetUpUnderStrictDefault(t *testing.T) {
 		t.Errorf("exit %d: %q\n%s", code, out, e.g.told())
 	}
 }
+
+// The engine's own init, which it mounts from the host, runs under an
+// allow-list that cannot know it; what it starts is judged.
+func TestDockerInit(t *testing.T) {
+	e := newEngine(t)
+	run := busyboxOnly()
+	if out, _ := e.start(e.create(t, &run, "--init", e.image, "echo", "harm")); strings.Contains(out, "harm") {
+		t.Errorf("before the init programs were found: %q", out)
+	}
+	if err := e.g.SetEngineSockets(nil); err != nil {
+		t.Fatal(err)
+	}
+	id := e.create(t, &run, "--init", e.image, "sh", "-c", "echo ran; cp /sbin/docker-init /tmp/init; /tmp/init -- echo harm")
+	out, _ := e.start(id)
+	if !strings.Contains(out, "ran") || strings.Contains(out, "harm") {
+		t.Errorf("output: %q\n%s", out, e.g.told())
+	}
+	denied := not("/bin/busybox")
+	if out, _ := e.start(e.create(t, &denied, "--init", e.image, "echo", "harm")); strings.Contains(out, "harm") {
+		t.Errorf("init started what policy denies: %q", out)
+	}
+	itself := not("/sbin/docker-init")
+	if out, _ := e.start(e.create(t, &itself, "--init", e.image, "echo", "harm")); strings.Contains(out, "harm") {
+		t.Errorf("an init that policy denies ran: %q", out)
+	}
+}

@@ -31,7 +31,6 @@ type Kernel struct {
 
 	mu      sync.Mutex
 	known   map[Slot]*compiled       // slots whose rules this process can name
-	keys    map[string]Slot          // by SetPolicy
 	unused  map[Slot]time.Time       // since when
 	watched map[bpf.PathKey]struct{} // keys in slot 0
 }
@@ -43,7 +42,7 @@ func Open(ctx context.Context, opts Options) (*Kernel, error) {
 		return nil, err
 	}
 	k := &Kernel{
-		objects: o, known: map[Slot]*compiled{}, keys: map[string]Slot{},
+		objects: o, known: map[Slot]*compiled{},
 		unused: map[Slot]time.Time{}, watched: map[bpf.PathKey]struct{}{},
 	}
 	if err := k.readWatched(); err != nil {
@@ -74,26 +73,6 @@ func (k *Kernel) Accounts() ([]event.Account, error) { return k.objects.Accounts
 // LostDecisions is how many decisions were carried out and told to nobody; see
 // sensor.Objects.LostDecisions.
 func (k *Kernel) LostDecisions() (uint64, error) { return k.objects.LostDecisions() }
-
-// SetPolicy puts a policy into the kernel under a name of the caller's. What
-// stood under the older policy of that name stands under the new one when it
-// returns.
-func (k *Kernel) SetPolicy(key string, run policy.Run) (Slot, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	slot, err := k.ensure(run)
-	if err != nil {
-		return 0, fmt.Errorf("policy %q: %w", key, err)
-	}
-	old, had := k.keys[key]
-	k.keys[key] = slot
-	if had && old != slot {
-		if err := k.replace(old, slot); err != nil {
-			return 0, fmt.Errorf("policy %q: %w", key, err)
-		}
-	}
-	return slot, k.collect()
-}
 
 // SetDefault names the policy of containers that nothing was assigned to, those
 // too that start while no agent runs.
@@ -233,9 +212,6 @@ func (k *Kernel) used() (map[Slot]bool, error) {
 		return nil, err
 	}
 	used := map[Slot]bool{def: true}
-	for _, s := range k.keys {
-		used[s] = true
-	}
 	each(k.objects.Assigned, func(_ bpf.IDKey, slot uint32) { used[Slot(slot)] = true })
 	each(k.objects.Containers, func(_ uint64, c bpf.Container) { used[Slot(c.Slot)] = true })
 	return used, nil

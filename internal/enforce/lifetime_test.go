@@ -171,7 +171,7 @@ func TestKernelSwitchHasNoGap(t *testing.T) {
 				run = two
 			}
 			run.Generation = uint64(i % 8)
-			if _, err := g.SetPolicy("web", run); err != nil {
+			if err := g.SetDefault(run); err != nil {
 				done <- err
 				return
 			}
@@ -221,12 +221,8 @@ func TestKernelAdopt(t *testing.T) {
 	if err := g.SetDefault(only(self)); err != nil {
 		t.Fatal(err)
 	}
-	path, err := filepath.Rel(opts.Hierarchy.Root, b.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Adopt(b.id, "/"+path, time.Now().Add(-time.Hour)); err != nil {
-		t.Fatal(err)
+	if ids, err := g.AdoptRunning(); err != nil || len(ids) != 1 || ids[0] != b.id {
+		t.Fatalf("adopted %v: %v", ids, err)
 	}
 	fmt.Fprintln(in, "go")
 	e := g.wait("refusal", decided(b.id, event.ControlExec, denial(g)))

@@ -52,7 +52,7 @@ func (k *Kernel) Watch(patterns ...string) error {
 }
 
 // SetEngineSockets names the sockets of container engines, which no container
-// may use. It replaces the list before. Call it again when an engine restarts:
+// may use, and finds the engines' init programs, which every one may. It replaces the list before. Call it again when an engine restarts:
 // sockets are known by their inode. Sockets that do not exist are named in the
 // error; the others are set all the same.
 func (k *Kernel) SetEngineSockets(paths []string) error {
@@ -73,5 +73,36 @@ func (k *Kernel) SetEngineSockets(paths []string) error {
 		}
 	}
 	gone := keysWhere(k.objects.EngineSockets, func(f bpf.FileKey) bool { return !wanted[f] })
-	return errors.Join(append(errs, remove(k.objects.EngineSockets, gone))...)
+	return errors.Join(append(errs, remove(k.objects.EngineSockets, gone), k.readInits())...)
+}
+
+// inits are where engines have the init program that they mount into a
+// container on demand (`docker run --init`, `podman run --init`): Docker looks
+// in PATH and in its folders of libexec, Podman has one place.
+var inits = [...]string{
+	"/usr/bin/docker-init", "/usr/local/bin/docker-init", "/usr/sbin/docker-init", "/usr/local/sbin/docker-init",
+	"/usr/libexec/docker/docker-init", "/usr/local/libexec/docker/docker-init",
+	"/usr/lib/docker/docker-init", "/usr/local/lib/docker/docker-init",
+	"/usr/libexec/podman/catatonit", "/usr/bin/catatonit", "/usr/bin/tini",
+}
+
+// readInits lets every allow-list pass the engines' init programs, known by
+// their files on this host: all they do is to start other programs. It
+// replaces the list before.
+func (k *Kernel) readInits() error {
+	var errs []error
+	wanted := map[bpf.FileKey]bool{}
+	for _, p := range inits {
+		var st unix.Stat_t
+		if unix.Stat(p, &st) != nil || st.Uid != 0 || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o022 != 0 {
+			continue // not on this host, or not its administrator's alone
+		}
+		key := bpf.FileKey{Ino: st.Ino, Dev: sensor.KernelDevice(st.Dev)}
+		wanted[key] = true
+		if err := k.objects.InitPrograms.Put(key, uint32(1)); err != nil {
+			errs = append(errs, fmt.Errorf("init program %s: %w", p, err))
+		}
+	}
+	gone := keysWhere(k.objects.InitPrograms, func(f bpf.FileKey) bool { return !wanted[f] })
+	return errors.Join(append(errs, remove(k.objects.InitPrograms, gone))...)
 }

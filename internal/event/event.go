@@ -19,7 +19,7 @@ type Kind string
 
 // The kinds of events that the sensor and the agent produce.
 const (
-	KindFork      Kind = "fork"      // a container process was created
+	KindFork      Kind = "fork"      // a container process made another before it executed a program of its own
 	KindExec      Kind = "exec"      // a process replaced its program, or was refused to
 	KindExit      Kind = "exit"      // a process (thread group) ended
 	KindFileOpen  Kind = "file_open" // a watched file was opened
@@ -169,6 +169,10 @@ const (
 	NoticeAppeared = "appeared" // its cgroup exists
 	NoticeGone     = "gone"     // its cgroup was removed
 )
+
+// NoticeUnreadable is the code of a notice that the kernel programs report what
+// the agent cannot read.
+const NoticeUnreadable = "unreadable"
 
 // Notice is something the agent says about itself or its host.
 type Notice struct {

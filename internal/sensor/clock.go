@@ -39,6 +39,25 @@ func readClock(clock int32) int64 {
 	return ts.Nano()
 }
 
+// clockAge is how old the offset between two clocks may be: a wall clock that
+// was set shows in events within this time.
+const clockAge = 100 * time.Millisecond
+
+// wallClock turns the programs' times into the time of day. Asking the kernel
+// for each event would cost more than the rest of it. Not safe for concurrent
+// use.
+type wallClock struct {
+	offset int64
+	asked  time.Time
+}
+
+func (c *wallClock) at(boot uint64) time.Time {
+	if now := time.Now(); now.Sub(c.asked) > clockAge {
+		c.offset, c.asked = offsetOf(unix.CLOCK_BOOTTIME), now
+	}
+	return time.Unix(0, int64(boot)+c.offset)
+}
+
 // wallTime turns nanoseconds since boot into the time of day.
 func wallTime(boot uint64) time.Time {
 	ago := readClock(unix.CLOCK_BOOTTIME) - int64(boot)

@@ -65,6 +65,11 @@ func (d *decoder) judge(e *event.Event, h *bpf.Head, why func(event.Control) str
 		dec.Effect = effect(h.Mode)
 	}
 	dec.Why = sentence(why(name), h)
+	if h.Shared != 0 && h.Outcome == bpf.OutcomeKilled {
+		// Whoever lives on can go on with what was opened: the act was not
+		// stopped, and only the end of them all does that.
+		dec.Outcome, dec.Effect = event.Detected, event.EffectStop
+	}
 	e.Decision = dec
 }
 
@@ -77,6 +82,8 @@ func sentence(why string, h *bpf.Head) string {
 		why += "; it was refused"
 	case h.Outcome == bpf.OutcomeKilled && h.Mechanism == bpf.MechanismExecKill:
 		why += "; it was killed before its first instruction"
+	case h.Outcome == bpf.OutcomeKilled && h.Shared != 0:
+		why += "; the process was killed when its call returned, but another one has the same descriptors and may use what it opened"
 	case h.Outcome == bpf.OutcomeKilled:
 		why += "; the process was killed when its call returned"
 	default:

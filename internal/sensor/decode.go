@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -35,15 +36,19 @@ type decoder struct {
 	now        func(boot uint64) time.Time
 }
 
-// view reads a record of a fixed layout; what a newer kernel side appended is
-// left alone.
+// view reads a record of a fixed layout, which is the record itself as long as
+// that lies there; what a newer kernel side appended is left alone.
 func view[T any](record []byte) (*T, error) {
-	var v T
-	if len(record) < int(unsafe.Sizeof(v)) {
-		return nil, fmt.Errorf("record of %d bytes, %T has %d", len(record), v, unsafe.Sizeof(v))
+	size, align := unsafe.Sizeof(*new(T)), unsafe.Alignof(*new(T))
+	if uintptr(len(record)) < size {
+		return nil, fmt.Errorf("record of %d bytes, %T has %d", len(record), *new(T), size)
 	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), record)
-	return &v, nil
+	if at := unsafe.Pointer(&record[0]); uintptr(at)%align == 0 {
+		return (*T)(at), nil
+	}
+	v := new(T)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(v)), size), record)
+	return v, nil
 }
 
 // record is one decoded record: the event and what the tree needs besides.
@@ -86,13 +91,24 @@ func with[T any](d *decoder, raw []byte, decode func(*decoder, *T) record) (reco
 }
 
 // processID names a process as event.Process documents it.
-func processID(pid uint32, start uint64) string { return fmt.Sprintf("%d-%d", pid, start) }
+func processID(pid uint32, start uint64) string {
+	b := strconv.AppendUint(make([]byte, 0, 32), uint64(pid), 10)
+	return string(strconv.AppendUint(append(b, '-'), start, 10))
+}
+
+// key names an event: BOOT-KIND-TIME-PID, the numbers in hexadecimal digits.
+func (d *decoder) key(kind event.Kind, at uint64, pid uint32) string {
+	b := append(make([]byte, 0, 64), d.boot...)
+	b = append(append(append(b, '-'), kind...), '-')
+	b = append(strconv.AppendUint(b, at, 16), '-')
+	return string(strconv.AppendUint(b, uint64(pid), 16))
+}
 
 // start fills what every event has.
 func (d *decoder) start(h *bpf.Head, kind event.Kind) record {
 	at := d.now(h.Time)
 	e := event.Event{
-		Key:  fmt.Sprintf("%s-%s-%x-%x", d.boot, kind, h.Time, h.Pid),
+		Key:  d.key(kind, h.Time, h.Pid),
 		Kind: kind,
 		Time: at,
 		Host: d.host,

@@ -51,8 +51,8 @@ type Options struct {
 // where they act. Safe for concurrent use, as maps are.
 type Objects struct {
 	Settings, Slots, Containers, Assigned, Procs *ebpf.Map
-	Paths, Networks, EngineSockets, Counters     *ebpf.Map
-	Seen, Flows, Events, Decisions               *ebpf.Map
+	Paths, Networks, EngineSockets, InitPrograms *ebpf.Map
+	Counters, Seen, Flows, Events, Decisions     *ebpf.Map
 
 	Hierarchy Hierarchy
 	Under     string // as in Options
@@ -232,7 +232,8 @@ func (o *Objects) openMaps(specs []*ebpf.CollectionSpec) error {
 	wanted := map[string]**ebpf.Map{
 		"settings": &o.Settings, "slots": &o.Slots, "containers": &o.Containers, "assigned": &o.Assigned,
 		"procs": &o.Procs, "paths": &o.Paths, "networks": &o.Networks, "engine_sockets": &o.EngineSockets,
-		"counters": &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
+		"init_programs": &o.InitPrograms,
+		"counters":      &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
 	}
 	for _, spec := range specs {
 		for name, m := range spec.Maps {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -41,9 +40,9 @@ type Sensor struct {
 	objects *Objects
 	decoder decoder
 	tree    *tree
-	bad     atomic.Uint64
 
-	mu sync.Mutex // one handler at a time
+	mu  sync.Mutex // one handler at a time
+	bad uint64     // records that could not be decoded
 }
 
 // New makes a sensor over loaded objects, which must outlive it.
@@ -55,7 +54,7 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 	id, _, _ := strings.Cut(strings.TrimSpace(string(boot)), "-")
 	return &Sensor{
 		objects: o,
-		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: wallTime},
+		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: new(wallClock).at},
 		tree:    newTree(treeCapacity),
 	}, nil
 }
@@ -179,11 +178,31 @@ func (s *Sensor) take(raw []byte, handle func(event.Event)) {
 	defer s.mu.Unlock()
 	rec, err := s.decoder.decode(raw)
 	if err != nil {
-		s.bad.Add(1)
+		s.unreadable(err, handle)
 		return
 	}
 	s.remember(&rec)
 	handle(rec.event)
+}
+
+// unreadable tells of records that could not be decoded, the 1st, 10th, 100th…
+// time: programs of another version write into the rings.
+func (s *Sensor) unreadable(err error, handle func(event.Event)) {
+	s.bad++
+	for n := s.bad; n > 1; n /= 10 {
+		if n%10 != 0 {
+			return
+		}
+	}
+	now := time.Now()
+	handle(event.Event{
+		Key:  s.decoder.key(event.KindAgent, uint64(now.UnixNano()), uint32(s.bad)),
+		Kind: event.KindAgent, Time: now.UTC(), Host: s.decoder.host,
+		Notice: &event.Notice{
+			Code: event.NoticeUnreadable, Count: s.bad,
+			Message: fmt.Sprintf("The kernel programs told something that this agent cannot read (%v): they are of another version. Stop every agent, run `breakwater unload`, and start one.", err),
+		},
+	})
 }
 
 // remember keeps the tree, and completes the event's process from it.
@@ -197,12 +216,8 @@ func (s *Sensor) remember(rec *record) {
 	if refused {
 		p.Path, p.Args = "", nil
 	}
-	if rec.event.Kind != event.KindExec || refused {
-		if known, ok := s.tree.get(p.ID); ok {
-			p.Path, p.Args = known.Path, known.Args
-		}
-	}
-	s.tree.put(*p)
+	known := s.tree.put(*p)
+	p.Path, p.Args = known.Path, known.Args
 	if rec.gone {
 		s.tree.end(p.ID)
 	}
@@ -241,10 +256,6 @@ func parentInside(p event.Process) (event.Process, bool) {
 	here, errHere := os.Readlink("/proc/self/ns/mnt")
 	return parent, err == nil && errHere == nil && there != here
 }
-
-// Undecodable is how many records could not be decoded: 0, unless programs of
-// another version write into the rings.
-func (s *Sensor) Undecodable() uint64 { return s.bad.Load() }
 
 // Accounts counts, per kind and since the maps were made, what the kernel
 // emitted and what of it found no room in a ring.

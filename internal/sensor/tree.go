@@ -25,8 +25,9 @@ func newTree(capacity int) *tree {
 	return &tree{capacity: capacity, nodes: make(map[string]event.Process)}
 }
 
-// put adds a process, or what is newly known of it.
-func (t *tree) put(p event.Process) {
+// put adds a process, or what is newly known of it, and returns all that is
+// known.
+func (t *tree) put(p event.Process) event.Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.nodes[p.ID]
@@ -42,6 +43,7 @@ func (t *tree) put(p event.Process) {
 	}
 	t.nodes[p.ID] = p
 	t.shrink()
+	return p
 }
 
 // end marks a process as dead: it is among the first to be forgotten.
