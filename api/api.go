@@ -151,7 +151,7 @@ const (
 	//   POST /v1/scan   ScanRequest → report.Report   (scan now)
 	//   POST /v1/note   event.Event                   (record a gate event)
 	//   POST /v1/start  StartNote                     (before a start is allowed)
-	//   POST /v1/build  BuildNote                     (a build begins or ends)
+	//   POST /v1/gate   GateNote                      (how a gate is, again and again)
 	SocketAgent = "agent.sock"
 )
 
@@ -168,9 +168,21 @@ type StartNote struct {
 	Container event.Container `json:"container"`
 }
 
-// BuildNote tells the agent that an image build begins (Delta 1) or ended (-1):
-// containers that appear meanwhile without a start note are build containers.
-type BuildNote struct {
-	Engine string `json:"engine"`
-	Delta  int    `json:"delta"`
+// GateNote tells the agent how a gate is: before a build begins, when one ended,
+// and every GateNoteEvery as long as there is something to tell. Containers that
+// appear without a start note while builds run are build containers; what a gate
+// said of builds holds for GateNoteHolds.
+type GateNote struct {
+	Gate   string `json:"gate"`   // one life of a gate
+	Engine string `json:"engine"` // socket path
+	Builds int    `json:"builds"` // running now
+	// Dropped counts decisions that the agent will never hear of, because too
+	// many waited for it.
+	Dropped uint64 `json:"dropped"`
 }
+
+// How often a gate repeats its GateNote, and how long the last one holds.
+const (
+	GateNoteEvery = 5 * time.Second
+	GateNoteHolds = 20 * time.Second
+)

@@ -120,6 +120,7 @@ calls wait while the service restarts.`,
 }
 
 func superviseGate(ctx context.Context, env *environment, flags *gateFlags, options gate.Options) error {
+	gate.Steady()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -180,6 +181,7 @@ func newGateWorkerCommand(env *environment) *cobra.Command {
 // workGate judges until the supervisor says so, or is dead: then this process
 // becomes the supervisor.
 func workGate(ctx context.Context, flags *gateFlags, options gate.Options) error {
+	gate.Steady()
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	orphaned := make(chan error, 1)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/workload"
@@ -37,7 +38,7 @@ type containers struct {
 	mu     sync.Mutex
 	byID   map[string]*guarded
 	gated  bool // the gate spoke to this agent: it sees every build and start
-	builds int  // image builds in flight, as the gate says
+	builds builds
 }
 
 // guarded is one container.
@@ -131,12 +132,12 @@ func (c *containers) removed(id string) error {
 	return c.kernel.Forget(id)
 }
 
-// build counts image builds in flight: +1 when one begins, -1 when it ended.
-func (c *containers) build(delta int) {
+// heard takes what a gate says about its builds.
+func (c *containers) heard(note api.GateNote) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gated = true
-	c.builds = max(0, c.builds+delta)
+	c.gated = c.gated || note.Builds > 0
+	c.builds.set(note, time.Now())
 }
 
 // isStep: the engine's builder made this container. It is recognised by its
@@ -144,7 +145,7 @@ func (c *containers) build(delta int) {
 // the gate saw asked for is none, and where there is a gate, neither is
 // anything while no build runs. c.mu is held.
 func (c *containers) isStep(found workload.Found, g *guarded) bool {
-	return found.Container.Build && !g.gate && (!c.gated || c.builds > 0)
+	return found.Container.Build && !g.gate && (!c.gated || c.builds.running(time.Now()) > 0)
 }
 
 // entry returns the container's entry, made when absent. c.mu is held.

@@ -27,8 +27,18 @@ func (a *Agent) gateDesk() gateDesk {
 			}
 			return ignoreUnknown(a.containers.announce(ctx, note.Container.ID, true))
 		},
-		build: func(note api.BuildNote) { a.containers.build(note.Delta) },
+		gate: a.heardGate,
 	}
+}
+
+// heardGate takes what a gate says about itself.
+func (a *Agent) heardGate(note api.GateNote) {
+	a.containers.heard(note)
+	var err error
+	if note.Dropped > 0 {
+		err = fmt.Errorf("%d decisions of the gate of %s were dropped, because more waited for the agent than the gate keeps", note.Dropped, note.Engine)
+	}
+	a.problem("gate", err)
 }
 
 // noteGate records what the gate decided. A refusal is an incident: somebody

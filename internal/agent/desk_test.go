@@ -57,13 +57,13 @@ func TestDesk(t *testing.T) {
 	}{
 		{"not JSON", "/v1/note", "<xml/>", 400, "request"},
 		{"cut off", "/v1/start", `{"container": {"id": "`, 400, "request"},
-		{"of another type", "/v1/build", `{"delta": "one"}`, 400, "request"},
+		{"of another type", "/v1/gate", `{"builds": "one"}`, 400, "request"},
 		{"huge", "/v1/note", `{"key": "` + strings.Repeat("x", 2<<20) + `"}`, 400, "too large"},
 		{"unknown", "/v1/exec", "{}", 404, ""},
 		{"a start of nothing", "/v1/start", "{}", 500, "container id"},
 		{"a note without verdict", "/v1/note", `{"key": "k"}`, 500, "verdict"},
 		{"a scan of no digest", "/v1/scan", `{"engine": "/x", "digest": "sha256:../../etc/passwd", "name": "x"}`, 500, "64 hex digits"},
-		{"a build", "/v1/build", `{"delta": -5}`, 200, ""},
+		{"a build", "/v1/gate", `{"builds": -5}`, 200, ""},
 	} {
 		if status, text := s.desk(c.path, c.body); status != c.status || !strings.Contains(text, c.says) {
 			t.Errorf("%s: %d %s", c.name, status, text)
@@ -77,6 +77,12 @@ func TestDesk(t *testing.T) {
 	}
 	if status, text := s.desk("/v1/note", string(raw)); status != 200 {
 		t.Fatalf("%d %s", status, text)
+	}
+	for _, lost := range []string{"3", "0"} {
+		s.desk("/v1/gate", `{"gate": "g", "engine": "/run/x.sock", "dropped": `+lost+`}`)
+		if said := s.problems(); strings.Contains(said, "decisions of the gate of /run/x.sock were dropped") != (lost != "0") {
+			t.Errorf("with %s lost: %s", lost, said)
+		}
 	}
 	s.until("the refusal is an incident", func() bool { return len(s.incidents()) == 1 })
 	if inc := s.incidents()[0]; inc.Sentence != "The gate refused to create container `web`: It is forbidden." || inc.Decision.Outcome != event.Prevented || inc.Host != "host" {

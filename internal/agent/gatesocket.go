@@ -24,7 +24,7 @@ type gateDesk struct {
 	scan  func(ctx context.Context, req api.ScanRequest) (*report.Report, error)
 	note  func(ctx context.Context, ev event.Event) error
 	start func(ctx context.Context, note api.StartNote) error
-	build func(note api.BuildNote)
+	gate  func(note api.GateNote)
 }
 
 // serveGate answers the gate on a unix socket that only root may open, until
@@ -67,8 +67,8 @@ func (d gateDesk) handler() http.Handler {
 	mux.HandleFunc("POST /v1/start", handle(func(ctx context.Context, note api.StartNote) (any, error) {
 		return struct{}{}, d.start(ctx, note)
 	}))
-	mux.HandleFunc("POST /v1/build", handle(func(_ context.Context, note api.BuildNote) (any, error) {
-		d.build(note)
+	mux.HandleFunc("POST /v1/gate", handle(func(_ context.Context, note api.GateNote) (any, error) {
+		d.gate(note)
 		return struct{}{}, nil
 	}))
 	return mux

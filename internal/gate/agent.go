@@ -106,9 +106,9 @@ func (a *agentLink) starting(ctx context.Context, c event.Container) error {
 	return a.post(ctx, "/v1/start", api.StartNote{Container: c}, nil)
 }
 
-// building tells the agent that builds begin (+1) or ended (-1).
-func (a *agentLink) building(ctx context.Context, engine string, delta int) error {
+// gate tells the agent how this gate is.
+func (a *agentLink) gate(ctx context.Context, note api.GateNote) error {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
-	return a.post(ctx, "/v1/build", api.BuildNote{Engine: engine, Delta: delta}, nil)
+	return a.post(ctx, "/v1/gate", note, nil)
 }

@@ -13,17 +13,11 @@ import (
 // first.
 func (j *judge) admit(ctx context.Context, q request, c call, r ruling) answer {
 	j.allowed.Add(1)
-	var err error
-	switch c.treat {
-	case startCall:
-		err = j.agent.starting(ctx, r.container)
-	case buildCall:
-		j.builds.Add(1)
-		err = j.agent.building(ctx, j.options.Engine, 1)
-	}
-	if err != nil {
-		// Without the agent the default policy in the kernel holds.
-		j.options.Log.Warn("the agent was not told", "call", q.Method+" "+c.path, "error", err)
+	if c.treat == startCall {
+		if err := j.agent.starting(ctx, r.container); err != nil {
+			// Without the agent the default policy in the kernel holds.
+			j.options.Log.Warn("the agent was not told", "call", q.Method+" "+c.path, "error", err)
+		}
 	}
 	decision := &event.Decision{Control: event.ControlStart, Outcome: event.Detected, Audit: true}
 	if len(r.verdict.Violations) == 0 {
@@ -126,15 +120,4 @@ func refusal(r ruling) string {
 		fmt.Fprintf(&b, "\n  note: %s", gap)
 	}
 	return b.String()
-}
-
-// buildEnded tells the agent that a build that was let through is over.
-func (j *judge) buildEnded(ctx context.Context) {
-	if j.builds.Add(-1) < 0 { // it began under an earlier gate
-		j.builds.Add(1)
-		return
-	}
-	if err := j.agent.building(ctx, j.options.Engine, -1); err != nil {
-		j.options.Log.Warn("the agent was not told that a build ended", "error", err)
-	}
 }

@@ -48,7 +48,7 @@ func unixClient(socket string) *http.Client {
 	}}}
 }
 
-func exchange(b *testing.B, client *http.Client, method, target, body string) []byte {
+func exchange(b testing.TB, client *http.Client, method, target, body string) []byte {
 	q, err := http.NewRequestWithContext(b.Context(), method, target, strings.NewReader(body))
 	if err != nil {
 		b.Fatal(err)

@@ -1,6 +1,8 @@
 package gate_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +65,7 @@ func TestAgent(t *testing.T) {
 			_, _, builds, _ = a.seen()
 			return len(builds) == 2
 		})
-		if builds[0] != 1 || builds[1] != -1 {
+		if builds[0] != 1 || builds[1] != 0 {
 			t.Errorf("builds = %v", builds)
 		}
 	})
@@ -222,4 +224,28 @@ func TestWorkerStaysDead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Refusals that wait for an agent that is away are bounded; what is lost is
+// counted, shown and told.
+func TestDroppedNotes(t *testing.T) {
+	l := newLab(t, strictPolicy)
+	long := strings.Repeat("x", 1<<20)
+	request := fmt.Sprintf(`{"User":%q,"RequestMethod":"POST","RequestUri":"/v1.41/swarm/init"}`, long)
+	for range 20 {
+		said := exchange(t, unixClient(l.plugin), http.MethodPost, "http://gate/AuthZPlugin.AuthZReq", request)
+		if !strings.Contains(string(said), "--allow=swarm") {
+			t.Fatalf("%.300s", said)
+		}
+	}
+	dropped := l.status().Dropped
+	if dropped == 0 || dropped == 20 {
+		t.Fatalf("%d of 20 notes of 1 MiB were dropped", dropped)
+	}
+	a := l.startAgent(nil)
+	l.until("the agent is told", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.dropped == dropped
+	})
 }

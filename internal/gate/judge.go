@@ -78,7 +78,6 @@ type judge struct {
 	agent   *agentLink
 	notes   *notes
 	scans   singleflight.Group
-	builds  atomic.Int64
 
 	allowed, refused, failed atomic.Uint64
 }

@@ -33,6 +33,7 @@ import (
 const workerVariable = "BREAKWATER_TEST_GATE_WORKER"
 
 func TestMain(m *testing.M) {
+	gate.Steady()
 	text := os.Getenv(workerVariable)
 	if text == "" {
 		os.Exit(m.Run())
@@ -316,12 +317,13 @@ func (l *lab) send(t *testing.T, method, target, contentType string, body io.Rea
 
 // fakeAgent answers on the agent's socket and remembers what it was told.
 type fakeAgent struct {
-	mu     sync.Mutex
-	notes  []event.Event
-	starts []event.Container
-	builds []int
-	scans  []string
-	report func(api.ScanRequest) (report.Report, error)
+	mu      sync.Mutex
+	notes   []event.Event
+	starts  []event.Container
+	builds  []int
+	dropped uint64
+	scans   []string
+	report  func(api.ScanRequest) (report.Report, error)
 	// forgetful: it only answers, so that it does not grow under a benchmark.
 	forgetful bool
 
@@ -334,7 +336,7 @@ func (l *lab) startAgent(scan func(api.ScanRequest) (report.Report, error)) *fak
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/note", receive(a, func(e event.Event) { a.notes = append(a.notes, e) }))
 	mux.HandleFunc("POST /v1/start", receive(a, func(n api.StartNote) { a.starts = append(a.starts, n.Container) }))
-	mux.HandleFunc("POST /v1/build", receive(a, func(n api.BuildNote) { a.builds = append(a.builds, n.Delta) }))
+	mux.HandleFunc("POST /v1/gate", receive(a, func(n api.GateNote) { a.builds, a.dropped = append(a.builds, n.Builds), n.Dropped }))
 	mux.HandleFunc("POST /v1/scan", func(w http.ResponseWriter, r *http.Request) {
 		var q api.ScanRequest
 		err := json.NewDecoder(r.Body).Decode(&q)

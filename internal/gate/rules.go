@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	maxBundle  = 16 << 20
-	maxReport  = 64 << 20
-	maxReports = 256 // kept in memory
+	maxBundle = 16 << 20
+	maxReport = 64 << 20
+	maxKept   = 32 << 20 // bytes of reports kept in memory, as they are on disk
 )
 
 // ruleset is one signed bundle, compiled.
@@ -191,6 +191,7 @@ type reports struct {
 
 	mu   sync.Mutex
 	kept map[string]keptReport
+	size int64 // of kept
 }
 
 type keptReport struct {
@@ -221,8 +222,8 @@ func (r *reports) of(digest string) (*report.Report, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.kept == nil || len(r.kept) >= maxReports {
-		r.kept = map[string]keptReport{}
+	if r.size += now.size - r.kept[digest].stamp.size; r.kept == nil || r.size > maxKept {
+		r.kept, r.size = map[string]keptReport{}, now.size
 	}
 	r.kept[digest] = keptReport{now, found}
 	return found, nil

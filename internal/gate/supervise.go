@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -49,6 +50,7 @@ type Supervisor struct {
 	client *http.Client
 	shared *os.File // the socket, for workers
 	asked  atomic.Uint64
+	builds *builds
 
 	mu      sync.Mutex
 	up      chan struct{} // closed while a worker answers
@@ -114,6 +116,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		MaxIdleConnsPerHost: 16,
 	}}
 	s.up = make(chan struct{})
+	s.builds = newBuilds(s.Options, func(ctx context.Context) uint64 { return s.status(ctx).Dropped })
 	s.Listener.SetUnlinkOnClose(false) // the worker may go on with it
 	var err error
 	if s.shared, err = share(s.Listener); err != nil {
@@ -122,6 +125,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.shared.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepWorker(ctx) })
+	group.Go(func() error { return s.builds.repeat(ctx) })
 	group.Go(func() error { return serve(ctx, s.Listener, s.handler()) })
 	return group.Wait()
 }
@@ -145,7 +149,9 @@ func share(l *net.UnixListener) (*os.File, error) {
 
 func (s *Supervisor) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+pathActivate, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST "+pathActivate, func(w http.ResponseWriter, r *http.Request) {
+		// Only an engine that just began asks this: what another built has ended.
+		s.builds.add(r.Context(), -math.MaxInt32)
 		writeJSON(w, map[string][]string{"Implements": {"authz"}})
 	})
 	mux.HandleFunc("POST "+pathRequest, s.onRequest)
@@ -169,7 +175,8 @@ func (s *Supervisor) onRequest(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, answer{Msg: "the gate does not understand the engine: " + err.Error()})
 		return
 	}
-	if c, err := parseCall(q.Method, q.URI); err == nil && c.treat == pass {
+	c, err := parseCall(q.Method, q.URI)
+	if err == nil && c.treat == pass {
 		s.remember(q.URI)
 		writeJSON(w, answer{Allow: true})
 		return
@@ -181,6 +188,9 @@ func (s *Supervisor) onRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		a = s.alone(q, err)
+	}
+	if a.Allow && c.treat == buildCall {
+		s.builds.add(r.Context(), 1)
 	}
 	writeJSON(w, a)
 }
@@ -195,11 +205,8 @@ func (s *Supervisor) onResponse(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<20)).Decode(&q); err != nil {
 		return
 	}
-	if c, err := parseCall(q.Method, q.URI); err != nil || c.treat != buildCall {
-		return
-	}
-	if _, err := s.forward(r.Context(), pathResponse, []byte("{}")); err != nil {
-		s.Options.Log.Warn("the end of a build was not passed on", "error", err)
+	if c, err := parseCall(q.Method, q.URI); err == nil && c.treat == buildCall {
+		s.builds.add(r.Context(), -1)
 	}
 }
 

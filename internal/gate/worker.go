@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,6 +55,15 @@ type Status struct {
 	Probe   string `json:"probe,omitempty"`
 	Waiting uint64 `json:"waiting"` // notes that the agent has not taken
 	Dropped uint64 `json:"dropped"` // notes dropped because too many waited
+}
+
+// Steady tunes a process that is half a gate, and nothing else: it lives on a
+// few MiB, and a collector that ran as often as Go's standard makes it would
+// delay every hundredth call by milliseconds. Its heap stays below 16 MiB or
+// five times what is in use, and near 128 MiB the collector works as usual.
+func Steady() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(128 << 20)
 }
 
 // Work is the worker: it judges what the supervisor passes on, until ctx ends.
@@ -125,10 +135,6 @@ func (j *judge) handler() http.Handler {
 			return
 		}
 		writeJSON(w, j.decide(r.Context(), q))
-	})
-	mux.HandleFunc("POST "+pathResponse, func(w http.ResponseWriter, r *http.Request) {
-		j.buildEnded(r.Context())
-		writeJSON(w, answer{Allow: true})
 	})
 	mux.HandleFunc("POST "+pathNote, func(w http.ResponseWriter, r *http.Request) {
 		var e event.Event
