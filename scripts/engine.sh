@@ -9,6 +9,7 @@ if [ "$(id -u)" != 0 ]; then
   say "No container engine answers and starting one needs root: run 'sudo make run', or start Docker first."
   exit 3
 fi
+engine=
 if [ -d /run/systemd/system ]; then
   say "starting the Docker engine: systemctl start docker"
   systemctl start docker
@@ -17,10 +18,15 @@ else
   say "no engine runs and there is no systemd: starting dockerd by hand (log: $log)"
   rm -f /var/run/docker.pid
   setsid /usr/sbin/dockerd >"$log" 2>&1 </dev/null &
+  engine=$!
 fi
 tries=0
 until docker version >/dev/null 2>&1; do
   tries=$((tries + 1))
+  if [ -n "$engine" ] && ! kill -0 "$engine" 2>/dev/null; then
+    say "dockerd ended: $(tail -n 1 "$log")"
+    exit 3
+  fi
   if [ "$tries" -gt 60 ]; then
     say "The Docker engine did not answer within 60 s; see its log."
     exit 3

@@ -11,10 +11,12 @@ list() {
   case "$1" in
   run) cat <<'L'
 dockerd|docker.io|a container engine to guard
+apparmor_parser|apparmor|without it the engine starts no container on kernels with AppArmor
 L
     ;;
   test) cat <<'L'
 dockerd|docker.io|tests run against a real engine
+apparmor_parser|apparmor|without it the engine starts no container on kernels with AppArmor
 /bin/busybox|busybox-static|the root of the test images
 rsyslogd|rsyslog|a real syslog receiver
 /usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|syslog over TLS
