@@ -27,7 +27,7 @@ import (
 func main() {
 	enforcement := flag.String("enforcement", "on", "on, or off: only record; the demo then fails")
 	binary := flag.String("breakwater", "bin/breakwater", "the binary to show")
-	keep := flag.Bool("keep", false, "wait for Enter at the end, with the console still up")
+	keep := flag.Bool("keep", false, "at the end, keep the console up until Ctrl-C")
 	flag.Parse()
 	if *enforcement != "on" && *enforcement != "off" {
 		fmt.Fprintf(os.Stderr, "demo: --enforcement=%s: want on or off\n", *enforcement)
@@ -101,10 +101,13 @@ func run(ctx context.Context, binary string, observe, keep bool) (failed int, er
 		return s.failed, err
 	}
 	s.table(address)
-	if keep {
-		fmt.Printf("\nLog in at %s as admin with %s. Enter ends the demo.\n", address, password)
-		_, _ = fmt.Scanln()
+	if !keep {
+		fmt.Println()
+		note("The console and its incidents are gone with the demo. To look at them: make demo DEMO_ARGS=--keep")
+		return s.failed, nil
 	}
+	fmt.Printf("\nThe console stays up at %s until Ctrl-C: log in as admin with %s\n(its certificate was made a minute ago, so the browser warns).\n", address, password)
+	<-ctx.Done()
 	return s.failed, nil
 }
 
@@ -234,6 +237,8 @@ func (s *story) finish(ctx context.Context, r row, fits func(stored) bool) {
 	s.rows = append(s.rows, r)
 }
 
+// table prints what was read back of each incident: what was done is the
+// API's word, the harm is the witness's.
 func (s *story) table(address string) {
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
@@ -249,6 +254,21 @@ func (s *story) table(address string) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.act, outcome, harm, r.witness, where)
 	}
 	_ = w.Flush() // standard output is gone: nobody to tell
+	fmt.Println("\nWhat the incidents say:")
+	for _, r := range s.rows {
+		if r.missing == "" {
+			fmt.Printf("%4d  %s\n      %s\n", r.incident.ID, strings.ReplaceAll(r.incident.Sentence, "`", ""), decided(r.incident))
+		}
+	}
+}
+
+// decided says what decided, in one line.
+func decided(i stored) string {
+	d := i.Decision
+	if d.Policy == "" {
+		return "always on: " + d.Rule
+	}
+	return "policy " + d.Policy + ": " + d.Rule
 }
 
 // show prints what the engine answered, indented.

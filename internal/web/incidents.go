@@ -123,7 +123,7 @@ func (v *visit) badRequest(err error) error {
 type incidentPage struct {
 	store.Incident
 	Why        []reason
-	Tree       []treeRow
+	Tree       family
 	Facts      []fact
 	Next       []string // what a person can do
 	Around     []store.Event
@@ -150,7 +150,7 @@ func (c *Console) incident(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := incidentPage{Incident: inc, Tree: tree(inc), Facts: facts(inc.Event), Next: nextSteps(inc), Wanted: wanted(inc.Decision)}
+	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Next: nextSteps(inc), Wanted: wanted(inc.Decision)}
 	if p.Why, err = c.reasons(v, inc); err != nil {
 		return err
 	}
@@ -197,6 +197,23 @@ func tree(inc store.Incident) []treeRow {
 		}
 	}
 	return rows
+}
+
+// family is a process tree; a long one is folded in the middle.
+type family struct{ First, Between, Last []treeRow }
+
+// What is shown of a long tree: where it began, and what led to the act.
+const (
+	firstProcesses = 2
+	lastProcesses  = 8
+)
+
+func fold(rows []treeRow) family {
+	if len(rows) <= firstProcesses+lastProcesses+1 {
+		return family{First: rows}
+	}
+	end := len(rows) - lastProcesses
+	return family{rows[:firstProcesses], rows[firstProcesses:end], rows[end:]}
 }
 
 // facts are the evidence's fields that carry something, for people.
