@@ -23,8 +23,10 @@ const Version = 1
 //
 //	bw.agent.<id>.records   agent → server, Batch; the reply comes when the batch
 //	                        is in the server's stream, which no agent can reach
-//	bw.agent.<id>.status    agent → server, HostStatus, newest wins
+//	bw.agent.<id>.status    agent → server, HostStatus, newest wins; the reply is a
+//	                        StatusAnswer
 //	bw.agent.<id>.policy    agent asks (request/reply) for its PolicyBundle
+//	bw.agent.<id>.intel     agent asks for a part of the intelligence bundle
 //	bw.cmd.<id>.ack         server → agent, Ack: committed up to Sequence
 //	bw.cmd.<id>.policy      server → agent: a newer bundle exists
 const (
@@ -90,6 +92,31 @@ type Status struct {
 	Status  event.HostStatus `json:"status"`
 }
 
+// StatusAnswer is what a server says to a Status.
+type StatusAnswer struct {
+	// Intelligence is the ID of the bundle that the server hands out: the
+	// SHA-256 of its manifest, hex; "" when it has none.
+	Intelligence string `json:"intelligence,omitempty"`
+}
+
+// IntelligenceRequest asks for what a bundle's database holds from Offset on.
+type IntelligenceRequest struct {
+	Version int    `json:"v"`
+	Bundle  string `json:"bundle"` // its ID, of a StatusAnswer
+	Offset  int64  `json:"offset"`
+}
+
+// MaxIntelligencePart is the most bytes of one IntelligencePart.
+const MaxIntelligencePart = 512 << 10
+
+// IntelligencePart answers an IntelligenceRequest. The signature is of the
+// intelligence key over the manifest, which holds the database's digest.
+type IntelligencePart struct {
+	Manifest  []byte `json:"manifest,omitempty"`  // with the part at offset 0
+	Signature []byte `json:"signature,omitempty"` // with the part at offset 0
+	Data      []byte `json:"data"`
+}
+
 // PolicyFile is one policy document as its author wrote it.
 type PolicyFile struct {
 	Name    string `json:"name"` // metadata.name
@@ -136,6 +163,9 @@ type EnrolResponse struct {
 	BusURL    string `json:"busUrl"`
 	BusCA     []byte `json:"busCa"`     // PEM
 	PolicyKey []byte `json:"policyKey"` // Ed25519 public key
+	// IntelligenceKey is the Ed25519 public key that intelligence bundles are
+	// signed with; nil when the server hands out none.
+	IntelligenceKey []byte `json:"intelligenceKey,omitempty"`
 }
 
 // Layout of the agent's data folder that the gate reads. The gate needs no

@@ -17,6 +17,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/durable"
+	"github.com/breakwater-sec/breakwater/internal/intel"
 )
 
 // fileEnrolment is where an agent keeps who it is, below its data folder.
@@ -85,6 +86,11 @@ func (a *agentCommand) run(ctx context.Context, env *environment) error {
 	}
 	if err := trustPolicyKey(data, enrolled.PolicyKey); err != nil {
 		return err
+	}
+	if enrolled.IntelligenceKey != nil {
+		if err := intel.Trust(data, enrolled.IntelligenceKey); err != nil {
+			return err
+		}
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, nil))
 	h, err := openAgent(ctx, a.host, data, host, seed, enrolled, log)

@@ -15,13 +15,15 @@ import (
 func newAgentsCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agents",
-		Short: "The agents of a server: invite, list, revoke",
+		Short: "The agents of a server: invite, list, label, revoke",
 		Long: `On the server's own host these commands find the server by its data folder;
 elsewhere give --server, --fingerprint and --token-file.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return usage("agents: one of token, list, revoke is needed") },
+		RunE: func(*cobra.Command, []string) error {
+			return usage("agents: one of token, list, set-stage, revoke is needed")
+		},
 	}
-	cmd.AddCommand(newAgentsTokenCommand(env), newAgentsListCommand(env), newAgentsRevokeCommand(env))
+	cmd.AddCommand(newAgentsTokenCommand(env), newAgentsListCommand(env), newAgentsStageCommand(env), newAgentsRevokeCommand(env))
 	return cmd
 }
 
@@ -69,6 +71,7 @@ func newAgentsListCommand(env *environment) *cobra.Command {
 			var hosts struct {
 				Items []struct {
 					ID, Host      string
+					Stage         string
 					Seen, Revoked time.Time
 					Status        *event.HostStatus
 				}
@@ -77,9 +80,15 @@ func newAgentsListCommand(env *environment) *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "AGENT\tHOST\tGENERATION\tCONTAINERS\tLAST HEARD OF")
+			fmt.Fprintln(w, "AGENT\tHOST\tSTAGE\tGENERATION\tCONTAINERS\tINTELLIGENCE\tLAST HEARD OF")
 			for _, h := range hosts.Items {
-				generation, containers, seen := "-", "-", "never"
+				stage, generation, containers, intelligence, seen := "-", "-", "-", "-", "never"
+				if h.Stage != "" {
+					stage = h.Stage
+				}
+				if h.Status != nil && h.Status.Intelligence != "" {
+					intelligence = h.Status.Intelligence
+				}
 				if h.Status != nil {
 					generation, containers = fmt.Sprint(h.Status.Generation), fmt.Sprint(len(h.Status.Containers))
 				}
@@ -89,9 +98,45 @@ func newAgentsListCommand(env *environment) *cobra.Command {
 				if !h.Revoked.IsZero() {
 					seen = "revoked " + h.Revoked.UTC().Format(time.RFC3339)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", h.ID, h.Host, generation, containers, seen)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.ID, h.Host, stage, generation, containers, intelligence, seen)
 			}
 			return failed(w.Flush())
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+// noStage takes the label off.
+const noStage = "none"
+
+func newAgentsStageCommand(env *environment) *cobra.Command {
+	var flags clientFlags
+	cmd := &cobra.Command{
+		Use:   "set-stage AGENT STAGE",
+		Short: "Label an agent's host development, staging, production, or none",
+		Long: `Labels an agent's host. Policies see it as ` + "`stage`" + ` in their scope and rules, and
+their mode may differ by it. The host follows within seconds.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usage("agents set-stage: name one agent by its id, as `breakwater agents list` shows it, and a stage: development, staging, production or none")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := openClient(env, flags)
+			if err != nil {
+				return err
+			}
+			stage := args[1]
+			if stage == noStage {
+				stage = ""
+			}
+			if err := c.call(cmd.Context(), http.MethodPut, "/api/v1/agents/"+url.PathEscape(args[0])+"/stage", map[string]string{"stage": stage}, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(env.stdout, "Agent %s: stage %s.\n", args[0], args[1])
+			return nil
 		},
 	}
 	flags.add(cmd)

@@ -166,7 +166,7 @@ func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logge
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Dir: filepath.Join(data, "server"), Listen: f.listen, BusListen: f.busListen, Names: f.names,
-		Policies: baseline, EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
+		Policies: baseline, Intelligence: data, EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
 	})
 	return srv, conf, err
 }

@@ -60,7 +60,8 @@ type Sensor interface {
 type Uplink interface {
 	// Uplink sends what the spool holds until ctx ends.
 	Uplink(ctx context.Context, q bus.Queue) error
-	Status(ctx context.Context, st event.HostStatus) error
+	Status(ctx context.Context, st event.HostStatus) (api.StatusAnswer, error)
+	Intelligence(ctx context.Context, bundle string, offset int64) (api.IntelligencePart, error)
 	Policy(ctx context.Context) (api.Signed, error)
 	PolicyChanges() <-chan struct{}
 	// Refused is how many batches the server will never store.
@@ -106,6 +107,7 @@ type Agent struct {
 	incidents chan seen                  // to the recorder
 	work      chan func(context.Context) // slow work, off the sensor's goroutine
 	beatNow   chan struct{}
+	offered   chan string // the newest intelligence bundle that the server has
 	// fetched is closed after the first attempt to get a policy, ready when
 	// what ran before is taken over too.
 	fetched, ready chan struct{}
@@ -140,6 +142,7 @@ func New(opts Options) (*Agent, error) {
 		policies: &policies{dir: opts.Data, agent: opts.ID},
 		work:     make(chan func(context.Context), 1024),
 		beatNow:  make(chan struct{}, 1),
+		offered:  make(chan string, 1),
 		fetched:  make(chan struct{}),
 		ready:    make(chan struct{}),
 		problems: map[string]string{},

@@ -232,6 +232,36 @@ func TestForgetsWhatWasRemovedUnseen(t *testing.T) {
 	}
 }
 
+const stagedPolicy = `apiVersion: breakwater/v1
+kind: Policy
+metadata: {name: p}
+scope: stage == "production"
+run:
+  exec: {drift: kill}
+`
+
+// TestStage: the stage that the server gave a host decides which policies hold
+// there, for containers that run too.
+func TestStage(t *testing.T) {
+	s := newSite(t)
+	s.uplink.signed = s.sign(s.bundle(1, stagedPolicy))
+	s.start()
+	s.engine.add(idA, "web", nil)
+	s.appear(idA)
+	drift := func() bool { run, _ := s.kernel.run(idA); return run.Drift.On }
+	s.until("the container has its policy", func() bool { _, ok := s.kernel.run(idA); return ok })
+	if drift() || s.kernel.standard().Drift.On {
+		t.Fatal("a policy for production holds on a host without a stage")
+	}
+	for i, stage := range []string{"production", "staging"} {
+		b := s.bundle(uint64(2+i), stagedPolicy)
+		b.Stage = stage
+		s.offer(s.sign(b))
+		want := stage == "production"
+		s.until(stage, func() bool { return drift() == want && s.kernel.standard().Drift.On == want })
+	}
+}
+
 // TestObserve: an agent that only observes puts nothing that stops into the
 // kernel, and stops nothing itself.
 func TestObserve(t *testing.T) {

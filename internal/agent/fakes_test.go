@@ -26,6 +26,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
@@ -139,6 +140,9 @@ type fakeUplink struct {
 	signed  api.Signed
 	asked   int
 	away    bool
+	handout *intel.Handout // the intelligence that it offers; nil: none
+	forged  bool           // with a wrong signature
+	parts   int            // of it that were asked for
 }
 
 func (u *fakeUplink) Uplink(ctx context.Context, q bus.Queue) error {
@@ -156,9 +160,53 @@ func (u *fakeUplink) Uplink(ctx context.Context, q bus.Queue) error {
 	}
 }
 
-func (u *fakeUplink) Status(context.Context, event.HostStatus) error { return nil }
-func (u *fakeUplink) PolicyChanges() <-chan struct{}                 { return u.changes }
-func (u *fakeUplink) Refused() uint64                                { return 0 }
+func (u *fakeUplink) PolicyChanges() <-chan struct{} { return u.changes }
+func (u *fakeUplink) Refused() uint64                { return 0 }
+
+func (u *fakeUplink) Status(context.Context, event.HostStatus) (api.StatusAnswer, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.handout == nil {
+		return api.StatusAnswer{}, nil
+	}
+	return api.StatusAnswer{Intelligence: u.handout.ID}, nil
+}
+
+// Intelligence gives small parts, and now and then the server is away.
+func (u *fakeUplink) Intelligence(_ context.Context, bundle string, offset int64) (api.IntelligencePart, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.parts++
+	if u.parts%20 == 0 {
+		return api.IntelligencePart{}, bus.ErrUnreachable
+	}
+	if u.handout == nil || bundle != u.handout.ID {
+		return api.IntelligencePart{}, errors.New("it is not handed out")
+	}
+	data, err := u.handout.Part(offset, 4096)
+	return api.IntelligencePart{Manifest: u.handout.Manifest, Signature: u.signature(), Data: data}, err
+}
+
+func (u *fakeUplink) signature() []byte {
+	if u.forged {
+		return make([]byte, ed25519.SignatureSize)
+	}
+	return u.handout.Signature
+}
+
+// handOut makes the server offer the bundle in use of a data folder.
+func (u *fakeUplink) handOut(t *testing.T, data string, forged bool) string {
+	t.Helper()
+	h, err := intel.OpenHandout(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.handout, u.forged = h, forged
+	return h.ID
+}
 
 func (u *fakeUplink) Policy(context.Context) (api.Signed, error) {
 	u.mu.Lock()

@@ -14,10 +14,6 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
-// intelEvery is how often the agent looks for new intelligence on disk. A look
-// reads one symbolic link.
-const intelEvery = 30 * time.Second
-
 // imageScanner scans images with the intelligence bundle in use. Safe for
 // concurrent use.
 type imageScanner struct {
@@ -108,22 +104,13 @@ func (s *imageScanner) refresh(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// keepIntelligence takes up new bundles until ctx ends, and judges every known
-// image by them again.
-func (a *Agent) keepIntelligence(ctx context.Context) error {
-	tick := time.NewTicker(intelEvery)
-	defer tick.Stop()
-	for {
-		changed, err := a.scanner.refresh(ctx)
-		a.problem("intelligence", err)
-		if changed {
-			a.opts.Log.Info("new intelligence: judging known images again")
-			a.problem("reports", a.images.rejudge(ctx, a.scanner.match))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+// state is the version of the bundle in use and when it was built.
+func (s *imageScanner) state() (version string, built time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bundle == nil {
+		return "", time.Time{}
 	}
+	m := s.bundle.Manifest()
+	return m.Version, m.Built
 }

@@ -22,8 +22,11 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	for {
 		if a.opts.Uplink != nil {
 			within, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err := a.opts.Uplink.Status(within, a.Status())
+			said, err := a.opts.Uplink.Status(within, a.Status())
 			cancel()
+			if err == nil {
+				a.offer(said.Intelligence)
+			}
 			if ctx.Err() == nil && (err == nil || missed) { // one miss is no news: both may just be starting
 				a.problem("server", err)
 			}
@@ -101,6 +104,7 @@ func (a *Agent) Status() event.HostStatus {
 		Agent: a.opts.ID, Host: a.opts.Host, Version: a.opts.Version,
 		Time: time.Now().UTC(), Started: a.started, Generation: generation,
 	}
+	st.Intelligence, st.IntelligenceBuilt = a.scanner.state()
 	var err error
 	st.Containers, err = a.guarded()
 	a.problem("containers", err)

@@ -169,8 +169,15 @@ func (a *Agent) Close() { a.conn.Close() }
 func (a *Agent) PolicyChanges() <-chan struct{} { return a.policy }
 
 // Status reports the host to the server.
-func (a *Agent) Status(ctx context.Context, status event.HostStatus) error {
-	return a.Request(ctx, kindStatus, api.Status{Version: api.Version, Status: status}, nil)
+func (a *Agent) Status(ctx context.Context, status event.HostStatus) (said api.StatusAnswer, err error) {
+	err = a.Request(ctx, kindStatus, api.Status{Version: api.Version, Status: status}, &said)
+	return said, err
+}
+
+// Intelligence asks for a part of a bundle. The caller verifies it.
+func (a *Agent) Intelligence(ctx context.Context, bundle string, offset int64) (part api.IntelligencePart, err error) {
+	err = a.Request(ctx, kindIntel, api.IntelligenceRequest{Version: api.Version, Bundle: bundle, Offset: offset}, &part)
+	return part, err
 }
 
 // Policy asks for the agent's policy bundle. The caller verifies it.
@@ -207,7 +214,7 @@ func (a *Agent) request(ctx context.Context, kind string, data []byte, result an
 	if r.Error != "" {
 		return fmt.Errorf("bus: %s: server: %s", kind, r.Error)
 	}
-	if result == nil {
+	if result == nil || len(r.Body) == 0 { // a server before this one may have nothing to say
 		return nil
 	}
 	if err := json.Unmarshal(r.Body, result); err != nil {

@@ -48,6 +48,7 @@ const (
 	kindRecords   = "records"
 	kindStatus    = "status"
 	kindPolicy    = "policy"
+	kindIntel     = "intel"
 	kindAck       = "ack"
 )
 

@@ -403,7 +403,13 @@ func TestStatusPolicyAndRequests(t *testing.T) {
 	h := serve(t, map[string]string{"a1": id.public})
 	statuses := make(chan event.HostStatus, 1)
 	for _, err := range []error{
-		h.HandleStatus(func(_ context.Context, _ string, st event.HostStatus) error { statuses <- st; return nil }),
+		h.HandleStatus(func(_ context.Context, _ string, st event.HostStatus) (api.StatusAnswer, error) {
+			statuses <- st
+			return api.StatusAnswer{Intelligence: "b1"}, nil
+		}),
+		h.HandleIntelligence(func(_ context.Context, agent string, r api.IntelligenceRequest) (api.IntelligencePart, error) {
+			return api.IntelligencePart{Data: fmt.Appendf(nil, "%s/%s/%d", agent, r.Bundle, r.Offset)}, nil
+		}),
 		h.HandlePolicy(func(_ context.Context, agent string) (api.Signed, error) {
 			return api.Signed{Payload: []byte("for " + agent), KeyID: "k"}, nil
 		}),
@@ -414,13 +420,16 @@ func TestStatusPolicyAndRequests(t *testing.T) {
 	}
 	a := h.connect(t, "a1", id)
 	<-a.PolicyChanges() // after the connect
-	if err := a.Status(t.Context(), event.HostStatus{Agent: "a1", Host: "h"}); err != nil {
+	if said, err := a.Status(t.Context(), event.HostStatus{Agent: "a1", Host: "h"}); err != nil || said.Intelligence != "b1" {
 		t.Fatal(err)
 	}
 	if st := <-statuses; st.Host != "h" {
 		t.Errorf("status %+v", st)
 	}
-	if err := a.Status(t.Context(), event.HostStatus{Agent: "a2"}); err == nil || !strings.Contains(err.Error(), `agent "a2"`) {
+	if part, err := a.Intelligence(t.Context(), "b1", 7); err != nil || string(part.Data) != "a1/b1/7" {
+		t.Errorf("part %q, %v", part.Data, err)
+	}
+	if _, err := a.Status(t.Context(), event.HostStatus{Agent: "a2"}); err == nil || !strings.Contains(err.Error(), `agent "a2"`) {
 		t.Errorf("status of another agent: %v", err)
 	}
 	signed, err := a.Policy(t.Context())

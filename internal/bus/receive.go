@@ -92,7 +92,7 @@ func (s *Server) takeIn(ctx context.Context, agent string, data []byte) (any, er
 
 // HandleStatus passes on what agents say about their hosts. Only one handler can
 // be set.
-func (s *Server) HandleStatus(do func(ctx context.Context, agent string, status event.HostStatus) error) error {
+func (s *Server) HandleStatus(do func(ctx context.Context, agent string, status event.HostStatus) (api.StatusAnswer, error)) error {
 	return s.handle(kindStatus, func(ctx context.Context, agent string, data []byte) (any, error) {
 		var m api.Status
 		if err := json.Unmarshal(data, &m); err != nil || m.Version != api.Version || m.Status.Agent != agent {
@@ -100,7 +100,7 @@ func (s *Server) HandleStatus(do func(ctx context.Context, agent string, status 
 			s.refuse(agent, err)
 			return nil, err
 		}
-		return nil, do(ctx, agent, m.Status)
+		return do(ctx, agent, m.Status)
 	})
 }
 
@@ -109,6 +109,20 @@ func (s *Server) HandleStatus(do func(ctx context.Context, agent string, status 
 func (s *Server) HandlePolicy(do func(ctx context.Context, agent string) (api.Signed, error)) error {
 	return s.handle(kindPolicy, func(ctx context.Context, agent string, _ []byte) (any, error) {
 		return do(ctx, agent)
+	})
+}
+
+// HandleIntelligence answers agents that ask for a part of a bundle. Only one
+// handler can be set.
+func (s *Server) HandleIntelligence(do func(ctx context.Context, agent string, r api.IntelligenceRequest) (api.IntelligencePart, error)) error {
+	return s.handle(kindIntel, func(ctx context.Context, agent string, data []byte) (any, error) {
+		var r api.IntelligenceRequest
+		if err := json.Unmarshal(data, &r); err != nil || r.Version != api.Version {
+			err = fmt.Errorf("malformed request for intelligence (version %d): %w", r.Version, errors.Join(err, ErrRefuse))
+			s.refuse(agent, err)
+			return nil, err
+		}
+		return do(ctx, agent, r)
 	})
 }
 

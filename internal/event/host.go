@@ -72,8 +72,12 @@ type HostStatus struct {
 	Time       time.Time `json:"time"`
 	Started    time.Time `json:"started"`
 	Generation uint64    `json:"generation"` // of the policy bundle in force
-	Doctor     Doctor    `json:"doctor"`
-	Containers []Guarded `json:"containers"`
+	// Intelligence is the version of the bundle that images are judged by, and
+	// when it was built; "" and zero when the host has none.
+	Intelligence      string    `json:"intelligence,omitempty"`
+	IntelligenceBuilt time.Time `json:"intelligenceBuilt,omitzero"`
+	Doctor            Doctor    `json:"doctor"`
+	Containers        []Guarded `json:"containers"`
 	// Emitted = Stored + Dropped, per kind, since the kernel part was loaded.
 	Accounts []Account `json:"accounts,omitempty"`
 	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each

@@ -74,7 +74,7 @@ func (f folder) scratch() (string, error) {
 // bundles apart whatever the clock does.
 func (f folder) publish(scratch, ready string, built time.Time) error {
 	previous, _ := os.Readlink(f.current()) // absent on the first build
-	name := built.UTC().Format("20060102T150405Z") + strings.Replace(filepath.Base(scratch), buildPrefix, "-", 1)
+	name := bundleName(scratch, built)
 	if err := syncFolder(ready); err != nil {
 		return err
 	}
@@ -98,6 +98,11 @@ func (f folder) publish(scratch, ready string, built time.Time) error {
 		return err
 	}
 	return f.removeAllBut(name, filepath.Base(previous))
+}
+
+// bundleName is the name of a published bundle's folder.
+func bundleName(scratch string, built time.Time) string {
+	return built.UTC().Format("20060102T150405Z") + strings.Replace(filepath.Base(scratch), buildPrefix, "-", 1)
 }
 
 func (f folder) removeAllBut(keep ...string) error {

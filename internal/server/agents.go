@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +93,30 @@ func (s *Server) admit(ctx context.Context, host, nkey string, by store.Actor) (
 	if err := s.bus.AddAgent(id, nkey); err != nil {
 		return api.EnrolResponse{}, err
 	}
-	return api.EnrolResponse{Agent: id, BusURL: s.bus.URL(), BusCA: s.tls.pem, PolicyKey: s.PolicyKey()}, nil
+	return api.EnrolResponse{Agent: id, BusURL: s.bus.URL(), BusCA: s.tls.pem, PolicyKey: s.PolicyKey(), IntelligenceKey: s.intelKey}, nil
+}
+
+// stages are those that a policy's mode knows; "" takes the label off.
+var stages = [...]string{"", "development", "staging", "production"}
+
+// SetStage labels an agent's host. Its policies follow at once: the agent is
+// told, as of a changed policy.
+func (s *Server) SetStage(ctx context.Context, agent, stage string, by store.Actor) error {
+	if !slices.Contains(stages[:], stage) {
+		return badStage(stage)
+	}
+	if err := s.store.SetStage(ctx, agent, stage, by); err != nil {
+		return err
+	}
+	s.notifyPolicy(ctx)
+	return nil
+}
+
+// badStage is a stage that policies do not know.
+type badStage string
+
+func (b badStage) Error() string {
+	return fmt.Sprintf("stage %q: want development, staging or production, or none of them", string(b))
 }
 
 // Revoke ends an agent's connection and trust.

@@ -72,6 +72,7 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/audit", s.apiAudit)
 	huma.Post(a, "/api/v1/agents/tokens", s.apiEnrolment, limited)
 	huma.Post(a, "/api/v1/agents/enrol", s.apiEnrol, strangers, limited)
+	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "stream-incidents", Method: http.MethodGet, Path: streamPath,
 		Summary:   "New incidents as server-sent events",
@@ -112,7 +113,10 @@ func single[T any](v T, err error) (*answer[T], error) {
 func apiError(err error) error {
 	var bad badEnrolment
 	var wrong document.Errors
+	var stage badStage
 	switch {
+	case errors.As(err, &stage):
+		return huma.Error400BadRequest(stage.Error())
 	case errors.As(err, &wrong):
 		return policyError(wrong)
 	case errors.Is(err, store.ErrNotFound):
@@ -306,6 +310,18 @@ func (s *Server) apiEnrolment(ctx context.Context, in *struct{ Body enrolment })
 
 func (s *Server) apiEnrol(ctx context.Context, in *struct{ Body api.EnrolRequest }) (*answer[api.EnrolResponse], error) {
 	return single(s.Enrol(ctx, in.Body, actorOf(ctx)))
+}
+
+// stageBody is the label of an agent's host.
+type stageBody struct {
+	Stage string `json:"stage" doc:"development, staging, production, or empty for none"`
+}
+
+func (s *Server) apiStage(ctx context.Context, in *struct {
+	Agent string `path:"agent"`
+	Body  stageBody
+}) (*answer[stageBody], error) {
+	return single(in.Body, s.SetStage(ctx, in.Agent, in.Body.Stage, actorOf(ctx)))
 }
 
 func (s *Server) apiRevoke(ctx context.Context, in *struct {

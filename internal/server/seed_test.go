@@ -106,7 +106,7 @@ func harbour(t testing.TB, s *server.Server) (agent string) {
 	if err := s.Ingest(ctx, storetest.Batch(agent, records...)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Status(ctx, agent, hostStatus(agent)); err != nil {
+	if _, err := s.Status(ctx, agent, hostStatus(agent)); err != nil {
 		t.Fatal(err)
 	}
 	return agent

@@ -27,6 +27,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/bus"
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/web"
 )
@@ -45,6 +46,9 @@ type Options struct {
 	// Policies is put in force when there was never any policy: YAML, one or
 	// more documents.
 	Policies []byte
+	// Intelligence is the data folder that bundles lie in, which agents get;
+	// "" hands out none.
+	Intelligence string
 	// EventAge and EventRows bound the events that are kept; 0 means 30 days
 	// and 1 million.
 	EventAge  time.Duration
@@ -77,6 +81,8 @@ type Server struct {
 	listener net.Listener
 	live     *live
 	rejudge  chan struct{}
+	handouts *handouts
+	intelKey ed25519.PublicKey // nil: no bundles are handed out
 	metrics  *metrics
 	password string
 	keep     atomic.Pointer[retention]
@@ -87,7 +93,7 @@ type Server struct {
 // Open prepares everything: when it returns, the addresses are bound and known,
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1)}
+	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), handouts: &handouts{data: o.Intelligence}}
 	s.Retain(s.o.EventAge, s.o.EventRows)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -135,6 +141,11 @@ func (s *Server) open(ctx context.Context) error {
 	s.detections = rules.Known()
 	if s.signing, err = signingKey(filepath.Join(s.o.Dir, "keys", "policy.key")); err != nil {
 		return err
+	}
+	if s.o.Intelligence != "" {
+		if s.intelKey, err = intel.TrustedKey(s.o.Intelligence); err != nil {
+			return fmt.Errorf("intelligence key: %w", err)
+		}
 	}
 	if s.tls, err = openAuthority(s.o.Dir, s.o.Names, s.o.Now); err != nil {
 		return err
@@ -192,6 +203,7 @@ func (s *Server) Close() error {
 	if s.bus != nil {
 		s.bus.Close()
 	}
+	errs = append(errs, s.handouts.close())
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -238,7 +250,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.bus.HandleStatus(s.Status), s.bus.HandlePolicy(s.PolicyFor)); err != nil {
+	if err := errors.Join(s.bus.HandleStatus(s.Status), s.bus.HandlePolicy(s.PolicyFor), s.bus.HandleIntelligence(s.Intelligence)); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -246,6 +258,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.bus.Receive(ctx, s.Ingest) })
 	group.Go(func() error { return s.upkeep(ctx) })
 	group.Go(func() error { return s.judgeOnChange(ctx) })
+	group.Go(func() error { return s.keepHandouts(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -344,17 +357,17 @@ func (s *Server) Ingest(ctx context.Context, b api.Batch) error {
 	return nil
 }
 
-// Status keeps what an agent says about its host.
-func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) error {
+// Status keeps what an agent says about its host, and says what there is for it.
+func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) (api.StatusAnswer, error) {
 	if err := s.store.PutStatus(ctx, agent, st); err != nil {
-		return err
+		return api.StatusAnswer{}, err
 	}
 	raised, err := s.store.RaiseGeneration(ctx, st.Generation, store.Actor{Name: "agent " + agent})
 	if raised {
 		s.o.Log.Warn("an agent holds a newer policy generation: was the database restored from a backup?", "agent", agent, "generation", st.Generation)
 		s.notifyPolicy(ctx)
 	}
-	return err
+	return api.StatusAnswer{Intelligence: s.handouts.id()}, err
 }
 
 // handler is everything that the console's address serves.

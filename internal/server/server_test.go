@@ -351,7 +351,7 @@ func TestAnAgentFromEnrolmentToConsole(t *testing.T) {
 	if !ed25519.Verify(me.PolicyKey, append([]byte(api.PolicySignatureContext), signed.Payload...), signed.Signature) {
 		t.Error("the policy that came over the bus does not verify")
 	}
-	if err := agent.Status(ctx, event.HostStatus{Agent: me.Agent, Host: "harbour-1", Generation: 3}); err != nil {
+	if _, err := agent.Status(ctx, event.HostStatus{Agent: me.Agent, Host: "harbour-1", Generation: 3}); err != nil {
 		t.Error(err)
 	}
 	q, err := spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{})
@@ -546,7 +546,7 @@ func TestOddRequests(t *testing.T) {
 func TestAnOlderServerMeetsANewerAgent(t *testing.T) {
 	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies = baseline(t) })
 	agent := harbour(t, s.Server)
-	if err := s.Status(t.Context(), agent, event.HostStatus{Agent: agent, Host: "harbour-1", Generation: 50}); err != nil {
+	if _, err := s.Status(t.Context(), agent, event.HostStatus{Agent: agent, Host: "harbour-1", Generation: 50}); err != nil {
 		t.Fatal(err)
 	}
 	signed, err := s.PolicyFor(t.Context(), agent)

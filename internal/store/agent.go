@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,6 +46,29 @@ func (s *Store) RevokeAgent(ctx context.Context, id string, by Actor) error {
 			return fmt.Errorf("agent %q that is not revoked: %w", id, ErrNotFound)
 		}
 		return s.audit(ctx, tx, by, "agent.revoke", id, "")
+	})
+}
+
+// SetStage labels an agent's host; "" takes the label off. It raises the policy
+// generation, for policies may follow stages. An agent that is unknown or
+// revoked is ErrNotFound; the stage that it has already changes nothing.
+func (s *Store) SetStage(ctx context.Context, id, stage string, by Actor) error {
+	return s.tx(ctx, "stage of agent", func(tx *sql.Tx) error {
+		var before string
+		err := tx.QueryRowContext(ctx, "SELECT stage FROM agents WHERE id = $1 AND revoked = 0", id).Scan(&before)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("agent %q that is not revoked: %w", id, ErrNotFound)
+		}
+		if err != nil || before == stage {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE agents SET stage = $1 WHERE id = $2", stage, id); err != nil {
+			return err
+		}
+		if err := s.nextGeneration(ctx, tx, by.Name, fmt.Sprintf("stage of agent %s", id)); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, by, "agent.stage", id, fmt.Sprintf("%q instead of %q", stage, before))
 	})
 }
 

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/intel"
+)
+
+const (
+	// intelEvery is how often the agent looks for new intelligence on disk. A
+	// look reads one symbolic link.
+	intelEvery = 30 * time.Second
+	// partWithin is how long one part of a bundle may take: 16 KiB/s are enough.
+	partWithin = 30 * time.Second
+	// What is wrong with a bundle does not get better by itself: it is tried
+	// again after these, growing.
+	intelRetryFirst = 30 * time.Second
+	intelRetryMost  = 30 * time.Minute
+)
+
+// offer takes note of the bundle that the server hands out; the newest counts.
+func (a *Agent) offer(bundle string) {
+	if bundle == "" {
+		return
+	}
+	select {
+	case <-a.offered: // one that nobody took up yet
+	default:
+	}
+	a.offered <- bundle // the heartbeat alone sends
+}
+
+// keepIntelligence takes up new bundles, from the disk or the server, until ctx
+// ends, and judges every known image by them again.
+func (a *Agent) keepIntelligence(ctx context.Context) error {
+	tick := time.NewTicker(intelEvery)
+	defer tick.Stop()
+	var again retry
+	for {
+		changed, err := a.scanner.refresh(ctx)
+		a.problem("intelligence", err)
+		if changed {
+			version, _ := a.scanner.state()
+			a.opts.Log.Info("new intelligence: judging known images again", "bundle", version)
+			a.problem("reports", a.images.rejudge(ctx, a.scanner.match))
+			a.heartbeatNow()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case bundle := <-a.offered:
+			a.takeIntelligence(ctx, bundle, &again)
+		}
+	}
+}
+
+// retry keeps a bundle that failed from being tried at every heartbeat.
+type retry struct {
+	bundle string
+	wait   time.Duration
+	after  time.Time
+}
+
+// takeIntelligence fetches the bundle that the server hands out, unless this
+// host has it or makes its own.
+func (a *Agent) takeIntelligence(ctx context.Context, bundle string, again *retry) {
+	const topic = "intelligence from the server"
+	if have, err := intel.Current(a.opts.Intel); err == nil && have == bundle || intel.Own(a.opts.Intel) {
+		a.problem(topic, nil)
+		return
+	}
+	if bundle != again.bundle {
+		*again = retry{bundle: bundle, wait: intelRetryFirst}
+	}
+	if time.Now().Before(again.after) {
+		return
+	}
+	m, err := a.fetchIntelligence(ctx, bundle)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil:
+		a.opts.Log.Info("intelligence came from the server", "bundle", m.Version)
+	case errors.Is(err, bus.ErrUnreachable): // the next heartbeat that is answered goes on
+	default:
+		again.after, again.wait = time.Now().Add(again.wait), min(2*again.wait, intelRetryMost)
+	}
+	a.problem(topic, err)
+}
+
+func (a *Agent) fetchIntelligence(ctx context.Context, bundle string) (intel.Manifest, error) {
+	part := func(ctx context.Context, offset int64) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, partWithin)
+		defer cancel()
+		p, err := a.opts.Uplink.Intelligence(ctx, bundle, offset)
+		return p.Data, err
+	}
+	within, cancel := context.WithTimeout(ctx, partWithin)
+	defer cancel()
+	head, err := a.opts.Uplink.Intelligence(within, bundle, 0)
+	if err != nil {
+		return intel.Manifest{}, err
+	}
+	return intel.Install(ctx, a.opts.Intel, intel.Offer{Manifest: head.Manifest, Signature: head.Signature, Part: part})
+}

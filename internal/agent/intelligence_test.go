@@ -1,0 +1,109 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/intel/inteltest"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// beat makes the agent report to the server now, instead of in ten seconds.
+func (s *site) beat() { s.agent.Probed(event.Doctor{}) }
+
+func (s *site) trustIntelligence(server string) {
+	s.t.Helper()
+	key, err := intel.TrustedKey(server)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := intel.Trust(s.dir, key); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestIntelligenceFromServer: the agent fetches what the server hands out, uses
+// it without a restart for the images it knows, and says which one it has; what
+// is not signed by the key it was enrolled with it refuses, and says so.
+func TestIntelligenceFromServer(t *testing.T) {
+	server := inteltest.Data(t)
+	s := newSite(t)
+	s.trustIntelligence(server)
+	rep := report.Report{Schema: report.SchemaVersion, Time: time.Now().UTC().Add(-time.Hour), Image: event.Image{Digest: digest, References: []string{"demo:1"}},
+		Packages: []event.Package{{Name: "minimist", Version: "1.2.5", PURL: "pkg:npm/minimist@1.2.5", Ecosystem: "npm"}}}
+	raw, err := json.Marshal(rep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(api.DirReports+"/"+strings.TrimPrefix(digest, "sha256:")+".json", raw)
+	s.start()
+	if st := s.agent.Status(); st.Intelligence != "" {
+		t.Fatalf("it has intelligence %q from nowhere", st.Intelligence)
+	}
+	s.uplink.handOut(t, server, true)
+	s.beat()
+	s.until("the forged bundle is told of", func() bool { return strings.Contains(s.problems(), "not signed by the key") })
+	if id, _ := intel.Current(s.dir); id != "" {
+		t.Fatal("the forged bundle is in use")
+	}
+
+	// What failed is not tried again at once; another bundle is.
+	if _, err := intel.Build(t.Context(), intel.Options{Data: server, Source: inteltest.Serve(t), Program: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	id := s.uplink.handOut(t, server, false)
+	m, err := intel.Verify(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.until("the bundle is in use", func() bool {
+		s.beat() // a server that was away is asked again at the next
+		st := s.agent.Status()
+		return st.Intelligence == m.Version && st.IntelligenceBuilt.Equal(m.Built)
+	})
+	if have, err := intel.Current(s.dir); err != nil || have != id {
+		t.Errorf("on disk is %s: %v", have, err)
+	}
+	s.until("the image is judged again", func() bool {
+		for _, r := range s.uplink.of(api.RecordReport) {
+			var got report.Report
+			if json.Unmarshal(r.Body, &got) == nil && got.Intelligence != nil && got.Intelligence.Version == m.Version && len(got.Findings) > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	if strings.Contains(s.problems(), "intelligence") {
+		t.Errorf("problems: %s", s.problems())
+	}
+	s.stop()
+
+	// Without a server it goes on with what it has.
+	s.opts.Uplink = nil
+	s.start()
+	s.until("the bundle is in use after a restart", func() bool { return s.agent.Status().Intelligence == m.Version })
+}
+
+// TestOwnIntelligence: a host that makes its own bundles takes none.
+func TestOwnIntelligence(t *testing.T) {
+	s := newSite(t)
+	s.opts.Intel = inteltest.Data(t)
+	own, err := intel.Verify(s.opts.Intel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.uplink.handOut(t, inteltest.Data(t), false)
+	s.start()
+	s.beat()
+	s.until("it uses its own", func() bool { return s.agent.Status().Intelligence == own.Version })
+	s.uplink.mu.Lock()
+	defer s.uplink.mu.Unlock()
+	if s.uplink.parts > 0 {
+		t.Error("it fetched the server's")
+	}
+}
