@@ -47,7 +47,7 @@ bench: ## measure speed and memory, side by side
 	@scripts/bench.sh
 
 demo: ## the story in one terminal: refuse, fix, allow, attack, and what came of it
-	@scripts/need.sh run
+	@scripts/need.sh run demo
 	@scripts/engine.sh
 	@$(MAKE) --no-print-directory build
 	@$(GO) run ./demo $(DEMO_ARGS)

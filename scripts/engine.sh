@@ -17,7 +17,8 @@ else
   log=/var/log/breakwater-dockerd.log
   say "no engine runs and there is no systemd: starting dockerd by hand (log: $log)"
   rm -f /var/run/docker.pid
-  setsid /usr/sbin/dockerd >"$log" 2>&1 </dev/null &
+  # Debian keeps it in /usr/sbin, Ubuntu in /usr/bin.
+  setsid "$(PATH=$PATH:/usr/sbin command -v dockerd)" >"$log" 2>&1 </dev/null &
   engine=$!
 fi
 tries=0

@@ -1,26 +1,35 @@
 #!/bin/sh
 # need.sh GROUP…: installs the Debian or Ubuntu packages that a group of tasks
-# needs and that are missing, saying what and why. Groups: run test kernel
+# needs and that are missing, saying what and why. Groups: run demo test kernel
 # generate. Does nothing when nothing is missing.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 
 # command or file that proves it | package | reason
+# Of packages with a comma between them the first that this release has: Debian
+# 13 took the client out of docker.io, Ubuntu has chromium under another name.
 list() {
   case "$1" in
   run) cat <<'L'
 dockerd|docker.io|a container engine to guard
+docker|docker-cli,docker.io|the engine's command line
 apparmor_parser|apparmor|without it the engine starts no container on kernels with AppArmor
+L
+    ;;
+  demo) cat <<'L'
+/bin/busybox|busybox-static|the root of the demo's images
+ip|iproute2|an address for the demo's stranger
 L
     ;;
   test) cat <<'L'
 dockerd|docker.io|tests run against a real engine
+docker|docker-cli,docker.io|the engine's command line
 apparmor_parser|apparmor|without it the engine starts no container on kernels with AppArmor
 /bin/busybox|busybox-static|the root of the test images
 rsyslogd|rsyslog|a real syslog receiver
 /usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|syslog over TLS
-chromium|chromium|a real browser for the console's tests
+chromium|chromium,chromium-browser|a real browser for the console's tests
 ip|iproute2|network namespaces for tests
 nc|netcat-openbsd|listeners that attacks try to reach
 gcc|gcc|the race detector
@@ -43,7 +52,7 @@ llvm-strip-19|llvm-19|strips the eBPF objects
 /usr/include/bpf/bpf_helpers.h|libbpf-dev|declarations of the kernel's eBPF helpers
 L
     ;;
-  *) say "need.sh: no group named $1 (run, test, kernel, generate)"; exit 2 ;;
+  *) say "need.sh: no group named $1 (run, demo, test, kernel, generate)"; exit 2 ;;
   esac
 }
 
@@ -77,12 +86,23 @@ if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null 2>&1 || { say "Installing needs root, and there is no sudo: run 'apt-get install$packages' as root."; exit 3; }
   sudo="sudo"
 fi
-say "installing:$packages"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# shellcheck disable=SC2086 # the list is ours, one word a package
-if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+failed() {
   tail -n 20 "$log" >&2
-  say "Installing failed; apt-get's last words are above."
+  say "Installing failed; apt-get's last words are above. Wanted:$packages"
   exit 3
-fi
+}
+$sudo apt-get update >"$log" 2>&1 || failed
+chosen=""
+for names in $packages; do
+  name=${names%%,*}
+  while [ "$name" != "$names" ] && ! apt-cache show "$name" >/dev/null 2>&1; do
+    names=${names#*,}
+    name=${names%%,*}
+  done
+  chosen="$chosen $name"
+done
+say "installing:$chosen"
+# shellcheck disable=SC2086 # the list is ours, one word a package
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $chosen >"$log" 2>&1 || failed

@@ -16,7 +16,10 @@ func NeedChromium(t testing.TB) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		Missing(t, "needs chromium: %v (apt-get install chromium)", err)
+		path, err = exec.LookPath("chromium-browser") // Ubuntu's name
+	}
+	if err != nil {
+		Missing(t, "needs chromium: %v (apt-get install chromium; on Ubuntu chromium-browser)", err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true),
