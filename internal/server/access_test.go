@@ -10,6 +10,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/server"
 	"github.com/breakwater-sec/breakwater/internal/store/storetest"
 	"github.com/breakwater-sec/breakwater/internal/testenv"
@@ -129,6 +131,59 @@ func TestEveryPageIsAccessible(t *testing.T) {
 		do(t, ctx, chromedp.Navigate(empty.URL()+path))
 		inspect(t, ctx, "empty "+path)
 	}
+}
+
+// storm is a site in trouble: hundreds of incidents and images, names as long
+// as they can be, a tree of forty processes, an agent that went away, images
+// that were read without intelligence.
+func storm(t testing.TB, s *server.Server) {
+	t.Helper()
+	agent, gone := harbour(t, s), event.HostStatus{Host: strings.Repeat("very-long-host-name-", 12)}
+	long := strings.Repeat("a-name-without-end-", 30)
+	var records []api.Record
+	for i := range 260 {
+		inc := drift(fmt.Sprint("storm", i))
+		inc.Container.Name, inc.Sentence = fmt.Sprint(long, i), "`/tmp/"+long+"` was run in `"+long+"`; Breakwater killed it before its first instruction."
+		inc.Decision.Policy, inc.Decision.Rule = "baseline-advice, baseline-run, payments", "run.network.egress"
+		for depth := range 40 {
+			inc.Tree = append(inc.Tree, event.Process{ID: fmt.Sprint(depth), ParentID: fmt.Sprint(depth - 1), PID: depth, Path: "/bin/" + long, Args: []string{long}})
+		}
+		records = append(records, storetest.Record(t, uint64(1000+i), api.RecordIncident, inc.Key, inc))
+		r := clean()
+		r.Image.Digest, r.Intelligence = fmt.Sprintf("sha256:%064x", i), nil
+		r.Target, r.Image.References = long, []string{fmt.Sprint(long, ":", i)}
+		records = append(records, storetest.Record(t, uint64(5000+i), api.RecordReport, fmt.Sprint("storm", i), r))
+	}
+	if err := s.Ingest(t.Context(), storetest.Batch(agent, records...)); err != nil {
+		t.Fatal(err)
+	}
+	enrolled, err := s.EnrolLocal(t.Context(), "gone", nkey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Containers = append(gone.Containers, event.Guarded{Container: event.Container{ID: strings.Repeat("9", 64), Name: long}, Mode: "enforce", Policies: []string{"baseline-run"}})
+	gone.Problems = []string{"policy generation 7 cannot be enforced: " + long}
+	if _, err := s.Status(t.Context(), enrolled.Agent, gone); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var stormPages = map[string]string{"storm-overview": "/", "storm-incidents": "/incidents", "storm-incident": "/incidents/40", "storm-images": "/images?offset=50",
+	"storm-image": fmt.Sprintf("/images/sha256:%064x", 3), "storm-policies": "/policies", "storm-policy": "/policies/baseline-run", "storm-hosts": "/hosts", "storm-search": "/search?q=without"}
+
+// TestStorm looks at pages that are as full as they get.
+func TestStorm(t *testing.T) {
+	ctx := testenv.NeedChromium(t)
+	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies = baseline(t) })
+	storm(t, s.Server)
+	do(t, ctx, chromedp.Navigate(s.URL()+"/login"), logIn(s))
+	eachLook(t, ctx, func(look string) {
+		for name, path := range stormPages {
+			do(t, ctx, chromedp.Navigate(s.URL()+path))
+			inspect(t, ctx, name+" "+look)
+			keep(t, ctx, name+"-"+strings.ReplaceAll(look, " ", "-"))
+		}
+	})
 }
 
 func eachLook(t *testing.T, ctx context.Context, each func(look string)) {

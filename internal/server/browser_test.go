@@ -159,6 +159,12 @@ func photograph(t *testing.T, ctx context.Context, url, name string, width int64
 	if get(t, ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
 		t.Errorf("%s: the page is wider than its window", name)
 	}
+	keep(t, ctx, name)
+}
+
+// keep photographs the page that is shown, where that is wanted.
+func keep(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
 	dir := os.Getenv("BREAKWATER_SCREENSHOTS")
 	if dir == "" {
 		return

@@ -184,15 +184,18 @@ func count(n int, noun string) string {
 
 // sentence begins with a capital and ends with a full stop.
 func sentence(s string) string {
+	if s = capital(s); s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return s + "."
+}
+
+func capital(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
 	if n == 0 {
 		return ""
 	}
-	s = string(unicode.ToUpper(r)) + s[n:]
-	if strings.HasSuffix(s, ".") {
-		return s
-	}
-	return s + "."
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // railWord is one word of the rail.

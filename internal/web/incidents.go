@@ -150,10 +150,11 @@ func (c *Console) incident(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Next: nextSteps(inc), Wanted: wanted(inc.Decision)}
+	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Wanted: wanted(inc.Decision)}
 	if p.Why, err = c.reasons(v, inc); err != nil {
 		return err
 	}
+	p.Next = nextSteps(inc, p.Why[0].names())
 	if p.Agent, err = c.Store.Agent(v.ctx, inc.Incident.Agent); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -275,8 +276,10 @@ func peer(n event.Network) string {
 }
 
 // nextSteps says what a person can do about an incident, the tightest first.
-func nextSteps(inc store.Incident) []string {
+// Policies are those whose list or rule decided.
+func nextSteps(inc store.Incident, policies string) []string {
 	ev := inc.Event
+	inc.Decision.Policy = policies
 	path := ""
 	if ev.Exec != nil {
 		path = ev.Exec.Path

@@ -157,7 +157,7 @@ func (c *Console) policy(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := policyPage{Policy: pol, outline: outlineOf(pol.Source), Lines: strings.Split(strings.TrimSuffix(pol.Source, "\n"), "\n")}
+	p := policyPage{Policy: pol, outline: outlineOf(pol.Source), Lines: strings.Split(strings.TrimRight(pol.Source, "\n"), "\n")}
 	if p.Versions, err = c.Store.PolicyVersions(v.ctx, name); err != nil {
 		return err
 	}

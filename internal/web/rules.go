@@ -21,6 +21,15 @@ type reason struct {
 	Audit                      bool
 }
 
+// names are the policies as a decision names several.
+func (r reason) names() string {
+	var names []string
+	for _, p := range r.Policies {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 // place is a policy, and the line of a rule in its source.
 type place struct {
 	Name    string
@@ -38,7 +47,7 @@ func (c *Console) reasons(v *visit, inc store.Incident) ([]reason, error) {
 	}
 	d := inc.Decision
 	rule, source := splitRule(d.Rule)
-	r := reason{Rule: rule, Message: d.Why, Audit: d.Audit}
+	r := reason{Rule: rule, Message: capital(d.Why), Audit: d.Audit}
 	if d.Policy == "" {
 		return []reason{r}, nil
 	}
@@ -80,7 +89,7 @@ func (f finder) violations(all []event.Violation) ([]reason, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, reason{Rule: x.Rule, Message: x.Message, Remediation: x.Remediation, Audit: x.Audit, Policies: places})
+		out = append(out, reason{Rule: x.Rule, Message: capital(x.Message), Remediation: x.Remediation, Audit: x.Audit, Policies: places})
 	}
 	return out, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -262,18 +263,20 @@ func TestSearchFindsEachKind(t *testing.T) {
 	}
 }
 
-// BenchmarkPages measures the two heaviest lists over many rows.
+// BenchmarkPages measures every list over many rows: BREAKWATER_BENCH_ROWS of
+// incidents, 20,000 unless it is set.
 func BenchmarkPages(b *testing.B) {
 	s := open(b)
-	var records []api.Record
-	for i := range 20_000 {
-		key := fmt.Sprint(i)
-		records = append(records, storetest.Record(b, uint64(i), api.RecordIncident, key, storetest.Incident(key)))
+	total := 20_000
+	if n, err := strconv.Atoi(os.Getenv("BREAKWATER_BENCH_ROWS")); err == nil {
+		total = n
 	}
-	if _, err := s.store.Ingest(b.Context(), storetest.Batch("a1", records...)); err != nil {
-		b.Fatal(err)
+	for first := 0; first < total; first += 10_000 {
+		s.fill(b, first, min(first+10_000, total))
 	}
-	for _, path := range []string{"/", "/incidents", "/incidents?text=nothing-has-this", "/incidents/7"} {
+	for _, path := range []string{"/", "/incidents", "/incidents?text=nothing-has-this", "/incidents/7", "/incidents?outcome=detected", "/incidents?outcome=prevented",
+		"/incidents?severity=critical", "/incidents?since=1h", "/incidents?policy=p3", "/incidents?policy=none", "/incidents?container=c7", "/incidents?container=none", "/incidents?host=h1&severity=high&since=24h",
+		"/images", "/policies", "/hosts", "/audit", "/audit?object=none", "/search?q=nothing-has-this"} {
 		b.Run(path, func(b *testing.B) {
 			for b.Loop() {
 				if status, _ := s.get(path); status != 200 {
@@ -281,6 +284,24 @@ func BenchmarkPages(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// fill adds incidents of many containers, hosts and policies; one in a
+// thousand is of a rare outcome.
+func (s *site) fill(b *testing.B, first, last int) {
+	b.Helper()
+	var records []api.Record
+	for i := first; i < last; i++ {
+		inc := storetest.Incident(fmt.Sprint(i))
+		inc.Host, inc.Container.Name, inc.Decision.Policy = fmt.Sprint("h", i%7), fmt.Sprint("c", i%500), fmt.Sprintf("baseline, p%d", i%9)
+		if inc.Decision.Outcome = event.Killed; i%1000 == 0 {
+			inc.Decision.Outcome, inc.Severity = event.Detected, event.SeverityCritical
+		}
+		records = append(records, storetest.Record(b, uint64(i), api.RecordIncident, inc.Key, inc))
+	}
+	if _, err := s.store.Ingest(b.Context(), storetest.Batch("a1", records...)); err != nil {
+		b.Fatal(err)
 	}
 }
 
