@@ -5,6 +5,8 @@ package inventorytest
 import (
 	"bytes"
 	"io"
+	"path"
+	"slices"
 	"testing"
 
 	"github.com/package-url/packageurl-go"
@@ -20,14 +22,16 @@ type Case struct {
 	Executable bool
 	// Want are the packages as "name version", in any order.
 	Want []string
+	// Locked: the file is a lock file or manifest, and its packages say so.
+	Locked bool
 }
 
 // Run checks a driver with files that are evidence and paths that are not.
 func Run(t *testing.T, d inventory.Driver, cases []Case, unwanted []string) {
 	t.Helper()
-	for _, path := range unwanted {
-		if d.Wants(path, inventory.Info{Size: 1000}) {
-			t.Errorf("wants %q", path)
+	for _, file := range unwanted {
+		if named(d, file) && d.Wants(file, inventory.Info{Size: 1000}) {
+			t.Errorf("wants %q", file)
 		}
 	}
 	for _, c := range cases {
@@ -51,8 +55,8 @@ type stream struct{ io.Reader }
 
 func finds(t *testing.T, d inventory.Driver, c Case) {
 	f := c.file(c.Content)
-	if !d.Wants(f.Path, f.Info) {
-		t.Fatalf("does not want %q", f.Path)
+	if !named(d, f.Path) || !d.Wants(f.Path, f.Info) {
+		t.Fatalf("does not want %q, or does not name it", f.Path)
 	}
 	packages, err := d.Extract(f)
 	if err != nil {
@@ -62,6 +66,9 @@ func finds(t *testing.T, d inventory.Driver, c Case) {
 	for _, p := range packages {
 		got[p.Name+" "+p.Version] = true
 		check(t, d, p)
+		if p.Locked != c.Locked {
+			t.Errorf("%s %s: locked %v, want %v", p.Name, p.Version, p.Locked, c.Locked)
+		}
 	}
 	for _, w := range c.Want {
 		if !got[w] {
@@ -71,6 +78,35 @@ func finds(t *testing.T, d inventory.Driver, c Case) {
 	if len(got) != len(c.Want) {
 		t.Errorf("found %d packages, want %d: %v", len(got), len(c.Want), got)
 	}
+}
+
+// named says whether the engine would ask d for the file.
+func named(d inventory.Driver, file string) bool {
+	n, ok := d.(inventory.Named)
+	if !ok {
+		return true
+	}
+	base := path.Base(file)
+	names := n.Names()
+	return slices.Contains(names, base) || slices.Contains(names, "*"+path.Ext(base))
+}
+
+// Fuzz feeds a driver with content for the file, as a stream and readable
+// at offsets: whatever it is, no panic, and no package without a name, a
+// version and a purl that reads back as it is.
+func Fuzz(f *testing.F, d inventory.Driver, file string, seeds ...string) {
+	for _, s := range seeds {
+		f.Add([]byte(s))
+		f.Add([]byte(s[:len(s)/2]))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, content := range []io.Reader{stream{bytes.NewReader(data)}, bytes.NewReader(data)} {
+			packages, _ := d.Extract(inventory.File{Path: file, Info: inventory.Info{Size: int64(len(data)), Executable: true}, Content: content})
+			for _, p := range packages {
+				check(t, d, p)
+			}
+		}
+	})
 }
 
 // check: name, version, ecosystem and a canonical purl.
