@@ -19,8 +19,9 @@ type Budget struct {
 }
 
 // DefaultBudget fits the largest images: 1 GiB of address space (of which Go
-// touches a small part), ten minutes of CPU.
-func DefaultBudget() Budget { return Budget{Memory: 1 << 30, CPU: 600, Files: 24} }
+// touches a small part), ten minutes of CPU, and the files of a few packets of
+// a folder's entries.
+func DefaultBudget() Budget { return Budget{Memory: 1 << 30, CPU: 600, Files: 600} }
 
 // Enter confines the calling process for the rest of its life and says which
 // parts the kernel refused. Call it before reading anything hostile. Each part

@@ -8,10 +8,11 @@ import (
 
 // allowed are the calls that a Go program needs to compute on descriptors it
 // has: memory, threads, time, signals to itself, reading and writing. None of
-// them takes a path or makes a descriptor that leads anywhere.
+// them takes a path or makes a descriptor that leads anywhere; recvmsg takes
+// the descriptors that the parent sends over a socket that it gave.
 func allowed() []uint32 {
 	calls := []uint32{
-		unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_CLOSE, unix.SYS_LSEEK, unix.SYS_FSTAT,
+		unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_CLOSE, unix.SYS_LSEEK, unix.SYS_FSTAT, unix.SYS_RECVMSG,
 		unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MADVISE, unix.SYS_MREMAP, unix.SYS_MINCORE, unix.SYS_BRK,
 		unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_MEMBARRIER, unix.SYS_RSEQ,
 		unix.SYS_SET_ROBUST_LIST, unix.SYS_SET_TID_ADDRESS,

@@ -92,3 +92,21 @@ type Statement struct {
 	Author        string `json:"author,omitempty"`
 	Document      string `json:"document"` // id or file name
 }
+
+// License is a licence that a file states.
+type License struct {
+	Expression string `json:"expression"` // SPDX
+	// Confidence is from 0 to 1: how much of the licence's text is there.
+	Confidence float64 `json:"confidence,omitempty"`
+	Place      Place   `json:"place"`
+}
+
+// Content is what was found by looking into the content of files: of one file
+// or of one layer.
+type Content struct {
+	Malware  []Malware `json:"malware,omitempty"`
+	Secrets  []Secret  `json:"secrets,omitempty"`
+	Licenses []License `json:"licenses,omitempty"`
+	// Gaps says what could not be looked at, one sentence each.
+	Gaps []string `json:"gaps,omitempty"`
+}

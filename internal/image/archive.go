@@ -8,12 +8,13 @@ import (
 	"io"
 	"path"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
 
 var (
-	errNoManifest = errors.New("holds no manifest.json: not an archive of `docker save`")
+	errNoManifest = errors.New("holds neither manifest.json nor index.json: no archive of `docker save`, no OCI layout")
 	errTruncated  = errors.New("ends too early: the archive is truncated")
 )
 
@@ -50,11 +51,17 @@ func ReadArchive(ctx context.Context, r io.ReaderAt, size int64, o Options, newS
 	if err != nil {
 		return nil, err
 	}
-	m, img, err := a.image(o.Want, s.limits)
+	m, img, err := a.image(ctx, o, s.limits)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := a.layers(s, m, newSink)
+	known := make([]bool, len(m.Layers))
+	if o.Known != nil {
+		if known, err = o.Known(img); err != nil {
+			return nil, err
+		}
+	}
+	layers, err := a.layers(s, m, known, newSink)
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +155,23 @@ func (a *archive) read(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-func (a *archive) image(want string, limits Limits) (manifest, *Image, error) {
-	if _, ok := a.members["manifest.json"]; !ok {
-		return manifest{}, nil, errNoManifest
+// blobs gives metadata out of an archive by name, at most limit bytes of it.
+type blobs func(name string, limit int64) ([]byte, error)
+
+func (a *archive) image(ctx context.Context, o Options, limits Limits) (manifest, *Image, error) {
+	return describe(ctx, a.members, a.read, o, limits)
+}
+
+// describe finds out what an archive holds: manifest.json is Docker's, index.json
+// an OCI layout's.
+func describe(ctx context.Context, members map[string]member, read blobs, o Options, limits Limits) (manifest, *Image, error) {
+	if _, ok := members["manifest.json"]; !ok {
+		if _, ok := members["index.json"]; !ok {
+			return manifest{}, nil, errNoManifest
+		}
+		return describeLayout(ctx, read, o, limits)
 	}
-	data, err := a.read("manifest.json", limits.Metadata)
+	data, err := read("manifest.json", limits.Metadata)
 	if err != nil {
 		return manifest{}, nil, err
 	}
@@ -160,11 +179,11 @@ func (a *archive) image(want string, limits Limits) (manifest, *Image, error) {
 	if err != nil {
 		return manifest{}, nil, err
 	}
-	m, err := choose(ms, want)
+	m, err := choose(ms, o.Want)
 	if err != nil {
 		return manifest{}, nil, err
 	}
-	data, err = a.read(m.Config, limits.Metadata)
+	data, err = read(m.Config, limits.Metadata)
 	if err != nil {
 		return manifest{}, nil, err
 	}
@@ -172,13 +191,37 @@ func (a *archive) image(want string, limits Limits) (manifest, *Image, error) {
 	return m, img, err
 }
 
-func (a *archive) layers(s *reading, m manifest, newSink func() Sink) ([]Layer, error) {
+func describeLayout(ctx context.Context, read blobs, o Options, limits Limits) (manifest, *Image, error) {
+	root, err := read("index.json", maxManifest)
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	r, err := Resolve(ctx, root, Choice{Name: o.Want, Platform: o.Platform}, limits, func(_ context.Context, d Descriptor, limit int64) ([]byte, error) {
+		return read(blobName(d.Digest), limit)
+	})
+	if err != nil {
+		return manifest{}, nil, err
+	}
+	m := manifest{RepoTags: r.Tags}
+	for _, d := range r.Blobs {
+		m.Layers = append(m.Layers, blobName(d.Digest))
+	}
+	return m, r.Image, nil
+}
+
+// blobName is where an OCI layout keeps a blob.
+func blobName(digest string) string { return "blobs/" + strings.Replace(digest, ":", "/", 1) }
+
+func (a *archive) layers(s *reading, m manifest, known []bool, newSink func() Sink) ([]Layer, error) {
 	s.total.Store(int64(len(m.Layers)))
 	layers := make([]Layer, len(m.Layers))
 	g, ctx := errgroup.WithContext(s.ctx)
 	s.ctx = ctx
 	g.SetLimit(min(runtime.GOMAXPROCS(0), 4))
 	for i, name := range m.Layers {
+		if i < len(known) && known[i] {
+			continue
+		}
 		g.Go(func() error {
 			_, mem, err := find(a.members, name)
 			if err != nil {

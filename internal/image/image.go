@@ -1,11 +1,13 @@
-// Package image reads container images: what an image archive holds, which
-// layers its configuration names, and every entry of every layer exactly once.
+// Package image reads container images: what an image is made of, wherever it
+// lies, and every entry of every layer exactly once.
 //
-// It reads two forms of the `docker save` format, the old one
-// (<id>/layer.tar beside a config file) and the newer one with an OCI layout
-// inside (blobs/sha256/…), from a file that can be read at any offset
+// An archive is read as a whole, from a file that can be read at any offset
 // ([ReadArchive]: layers in parallel) or from a stream ([ReadStream]: one pass,
-// nothing kept but metadata). Layers may be plain, gzip or zstd.
+// nothing kept but metadata): `docker save`'s old form (<id>/layer.tar beside a
+// config file), its newer one, and OCI layouts. All other sources (engines'
+// stores, registries, layouts, folders) give a [Source]: the configuration,
+// and each layer as a file, a stream or a [Folder], for a [Reader] in another
+// process. Layers may be plain, gzip or zstd.
 //
 // Everything here is hostile input. Nothing touches the host's file system:
 // names are only cleaned and compared, links are never followed on a disk, and
@@ -70,6 +72,12 @@ type Options struct {
 	// engine will check when it loads it, but not for keeping the result under
 	// the image's digest.
 	Verify bool
+	// Platform chooses from an index of several; empty means this program's own.
+	Platform string
+	// Known, when set, is told the image's configuration and layers before any
+	// layer is read, and says which of them need not be: those have no Sink. It
+	// is not asked by ReadStream, which reads what comes.
+	Known  func(*Image) ([]bool, error)
 	Limits Limits
 	// Progress is told about the work done so far, one call after another, never
 	// backwards; it must be quick. Nil is allowed.
@@ -99,7 +107,7 @@ type Layer struct {
 	Step   string // the build step, from the config's history
 	Size   int64  // decompressed bytes
 	Files  int    // entries that are not directories
-	Sink   Sink   // what the caller's newSink returned for it
+	Sink   Sink   `json:"-"` // what the caller's newSink returned for it; nil when it was known
 }
 
 // Kind is the kind of an entry.

@@ -131,7 +131,7 @@ func (m manifest) name() string {
 // configHex is the digest in a config's file name: <hex>.json or
 // blobs/sha256/<hex>; "" when the name holds none.
 func configHex(name string) string {
-	h := strings.TrimSuffix(path.Base(name), ".json")
+	h := strings.TrimPrefix(strings.TrimSuffix(path.Base(name), ".json"), "sha256:")
 	if len(h) != 64 {
 		return ""
 	}
@@ -144,24 +144,42 @@ func configHex(name string) string {
 // parseConfig checks the digest that the name promises and the layers that
 // the manifest lists.
 func parseConfig(m manifest, data []byte, limits Limits) (*Image, error) {
-	sum := sha256.Sum256(data)
-	digest := hex.EncodeToString(sum[:])
-	if h := configHex(m.Config); h != "" && h != digest {
-		return nil, fmt.Errorf("config %s: its content has the digest sha256:%s: the archive is damaged or forged", m.Config, digest)
+	img, err := readConfig(m.Config, data, limits)
+	if err != nil {
+		return nil, err
 	}
-	img := &Image{Digest: "sha256:" + digest, Tags: m.RepoTags}
-	if err := json.Unmarshal(data, &img.Config); err != nil {
-		return nil, fmt.Errorf("config %s: %w", m.Config, err)
-	}
-	img.Platform = img.Config.Platform()
-	diffIDs := img.Config.RootFS.DiffIDs
-	if len(diffIDs) != len(m.Layers) {
-		return nil, fmt.Errorf("the manifest lists %d layers, the config %d", len(m.Layers), len(diffIDs))
-	}
-	if len(diffIDs) > limits.Layers {
-		return nil, &LimitError{"layers", int64(limits.Layers)}
+	img.Tags = m.RepoTags
+	if n := len(img.Config.RootFS.DiffIDs); n != len(m.Layers) {
+		return nil, fmt.Errorf("the manifest lists %d layers, the config %d", len(m.Layers), n)
 	}
 	return img, nil
+}
+
+// readConfig reads a configuration whose name ends in its digest, if it does.
+func readConfig(name string, data []byte, limits Limits) (*Image, error) {
+	sum := sha256.Sum256(data)
+	digest := hex.EncodeToString(sum[:])
+	if h := configHex(name); h != "" && h != digest {
+		return nil, fmt.Errorf("config %s: its content has the digest sha256:%s: it is damaged or forged", name, digest)
+	}
+	img := &Image{Digest: "sha256:" + digest}
+	if err := json.Unmarshal(data, &img.Config); err != nil {
+		return nil, fmt.Errorf("config %s: %w", name, err)
+	}
+	if len(img.Config.RootFS.DiffIDs) > limits.Layers {
+		return nil, &LimitError{"layers", int64(limits.Layers)}
+	}
+	img.Platform = img.Config.Platform()
+	img.outline()
+	return img, nil
+}
+
+// outline gives an image the layers that its config names.
+func (img *Image) outline() {
+	steps := img.Config.steps()
+	for i, id := range img.Config.RootFS.DiffIDs {
+		img.Layers = append(img.Layers, Layer{DiffID: id, Step: steps[i]})
+	}
 }
 
 // place puts the layers that were read under their diff ids and steps. Layers

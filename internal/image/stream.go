@@ -39,7 +39,7 @@ func ReadStream(ctx context.Context, r io.Reader, o Options, newSink func() Sink
 	if err := st.pass(r); err != nil {
 		return nil, err
 	}
-	return st.image(o.Want)
+	return st.image(o)
 }
 
 func (st *stream) pass(r io.Reader) error {
@@ -121,26 +121,8 @@ func (st *stream) keep(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-func (st *stream) image(want string) (*Image, error) {
-	if _, ok := st.members["manifest.json"]; !ok {
-		return nil, errNoManifest
-	}
-	data, err := st.metadata("manifest.json")
-	if err != nil {
-		return nil, err
-	}
-	ms, err := parseManifest(data)
-	if err != nil {
-		return nil, err
-	}
-	m, err := choose(ms, want)
-	if err != nil {
-		return nil, err
-	}
-	if data, err = st.metadata(m.Config); err != nil {
-		return nil, err
-	}
-	img, err := parseConfig(m, data, st.limits)
+func (st *stream) image(o Options) (*Image, error) {
+	m, img, err := describe(st.ctx, st.members, st.metadata, o, st.limits)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +136,7 @@ func (st *stream) image(want string) (*Image, error) {
 	return img, img.place(layers)
 }
 
-func (st *stream) metadata(name string) ([]byte, error) {
+func (st *stream) metadata(name string, limit int64) ([]byte, error) {
 	clean, _, err := find(st.members, name)
 	if err != nil {
 		return nil, err
@@ -165,6 +147,9 @@ func (st *stream) metadata(name string) ([]byte, error) {
 	data, ok := st.data[clean]
 	if !ok {
 		return nil, fmt.Errorf("%s: is not JSON", name)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
 	}
 	return data, nil
 }

@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"fmt"
-	"hash/maphash"
 	"io"
 	"slices"
 	"strings"
@@ -41,8 +40,9 @@ type Entry struct {
 // Engine makes layers and merges them. Use one per image.
 type Engine struct {
 	drivers []Driver
+	index   index // of drivers
 	release Release
-	seed    maphash.Seed
+	key     Key
 }
 
 // Release reads os-release files, the one kind of evidence that yields a
@@ -52,9 +52,11 @@ type Release interface {
 	Extract(f File) (Distro, error)
 }
 
-// NewEngine makes an engine of drivers, asked in this order.
-func NewEngine(release Release, drivers []Driver) *Engine {
-	return &Engine{drivers: drivers, release: release, seed: maphash.MakeSeed()}
+// NewEngine makes an engine of drivers: those that name their files are asked
+// first, else in this order. Layers that are merged together come from engines
+// with one key.
+func NewEngine(key Key, release Release, drivers []Driver) *Engine {
+	return &Engine{drivers: drivers, index: newIndex(drivers), release: release, key: key}
 }
 
 // Layer collects one layer. It is not safe for concurrent use, but several
@@ -98,7 +100,7 @@ func (l *Layer) Visit(e Entry, content io.Reader) {
 		l.whiteout(dir, base)
 		return
 	}
-	h := maphash.String(l.engine.seed, e.Path)
+	h := l.engine.key.sum(e.Path)
 	if e.Kind == Dir {
 		l.dirs = append(l.dirs, h)
 		return
@@ -146,11 +148,8 @@ func (l *Layer) file(f File) {
 		l.found[f.Path] = &evidence{distro: &d}
 		return
 	}
-	for _, d := range l.engine.drivers {
-		if d.Wants(f.Path, f.Info) {
-			l.extract(d, f)
-			return
-		}
+	if d := l.engine.index.find(f.Path, f.Info); d != nil {
+		l.extract(d, f)
 	}
 }
 
@@ -190,8 +189,13 @@ func (l *Layer) symlink(e Entry) {
 	}
 }
 
+// Wants says whether the content of a regular file is evidence for anybody.
+func (e *Engine) Wants(path string, info Info) bool {
+	return e.release.Wants(path) || slices.ContainsFunc(e.drivers, func(d Driver) bool { return d.Wants(path, info) })
+}
+
 func (l *Layer) wanted(path string) bool {
-	return slices.ContainsFunc(l.engine.drivers, func(d Driver) bool { return d.Wants(path, Info{}) })
+	return l.engine.index.find(path, Info{}) != nil
 }
 
 func (l *Layer) gap(format string, args ...any) {
@@ -231,6 +235,6 @@ func (l *Layer) removes(path string) bool {
 }
 
 func (l *Layer) has(sorted []uint64, path string) bool {
-	_, ok := slices.BinarySearch(sorted, maphash.String(l.engine.seed, path))
+	_, ok := slices.BinarySearch(sorted, l.engine.key.sum(path))
 	return ok
 }

@@ -46,6 +46,10 @@ func order(a, b event.Package) int {
 		strings.Compare(a.Version, b.Version), strings.Compare(a.Path, b.Path), strings.Compare(a.Arch, b.Arch))
 }
 
+// Hidden reports whether one of the layers above a file's own removed or
+// replaced it. The layers have been merged or restored before.
+func Hidden(above []*Layer, path string) bool { return hidden(above, path) }
+
 func hidden(above []*Layer, path string) bool {
 	return slices.ContainsFunc(above, func(l *Layer) bool { return l.covers(path) })
 }

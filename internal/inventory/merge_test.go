@@ -2,6 +2,7 @@ package inventory_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 // links, and returns packages as "name version @layer".
 func merged(t *testing.T, layers ...string) ([]string, []string) {
 	t.Helper()
-	e := drivers.All()
+	e := drivers.All(inventory.Key{1})
 	var ls []*inventory.Layer
 	for _, text := range layers {
 		l := e.NewLayer()
@@ -25,11 +26,32 @@ func merged(t *testing.T, layers ...string) ([]string, []string) {
 		ls = append(ls, l)
 	}
 	r := e.Merge(ls)
+	if again := e.Merge(restored(t, ls)); !reflect.DeepEqual(again, r) {
+		t.Errorf("kept and restored layers give\n%+v\ninstead of\n%+v", again, r)
+	}
 	var out []string
 	for _, p := range r.Packages {
 		out = append(out, fmt.Sprintf("%s %s @%d", p.Name, p.Version, p.LayerIndex))
 	}
 	return out, r.Gaps
+}
+
+// restored are layers as another process would have them.
+func restored(t *testing.T, layers []*inventory.Layer) (out []*inventory.Layer) {
+	t.Helper()
+	e := drivers.All(inventory.Key{1})
+	for _, l := range layers {
+		data, err := l.Keep()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := e.Restore(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, again)
+	}
+	return out
 }
 
 func visit(l *inventory.Layer, line string) {
@@ -119,7 +141,7 @@ func TestWhatCannotBeReadIsAGap(t *testing.T) {
 }
 
 func TestDistro(t *testing.T) {
-	e := drivers.All()
+	e := drivers.All(inventory.Key{1})
 	base, top := e.NewLayer(), e.NewLayer()
 	visit(base, `usr/lib/os-release: ID=debian\nVERSION_ID="12"\nPRETTY_NAME='Debian \"x\"'\nVERSION_CODENAME=bookworm\n#ID=no`)
 	visit(base, "etc/os-release -> ../usr/lib/os-release")
@@ -131,4 +153,23 @@ func TestDistro(t *testing.T) {
 	if p := r.Packages[0]; p.Ecosystem != "Debian:12" || p.PURL != "pkg:deb/debian/a@1?distro=debian-12" {
 		t.Errorf("got %+v", p)
 	}
+}
+
+// FuzzRestore: what a taken-over child sends is refused or harmless.
+func FuzzRestore(f *testing.F) {
+	e := drivers.All(inventory.Key{1})
+	l := e.NewLayer()
+	visit(l, status("a=1"))
+	visit(l, "dir/.wh.gone")
+	seed, err := l.Keep()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"found":[{"path":"YQ==","driver":"dpkg.Driver"}],"present":"AAA="}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if l, err := e.Restore(data); err == nil {
+			e.Merge([]*inventory.Layer{l, l})
+		}
+	})
 }

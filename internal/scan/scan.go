@@ -32,13 +32,21 @@ type Judge interface {
 
 // Options say what to scan and with what.
 type Options struct {
-	// Target names the image: a reference or digest in a local engine, or
-	// docker-archive:FILE[:REFERENCE]. See ParseTarget.
+	// Target names the image. See ParseTarget.
 	Target string
 	// Engine is the socket of a Docker engine, unix:///…; empty means
 	// DefaultEngine.
 	Engine string
-	Tool   string // "breakwater <version>", for the report
+	// Platform chooses from an image for several, as os/arch[/variant]; empty
+	// means this host's.
+	Platform string
+	Tool     string // "breakwater <version>", for the report
+	// Cache of what layers hold; nil for none.
+	Cache *Cache
+	// Look says what to look for besides packages; Malware, which may be nil,
+	// is asked about the content of files.
+	Look    Look
+	Malware Scanner
 	// Matcher may be nil: then the packages are listed, and a gap says that
 	// their vulnerabilities were not judged.
 	Matcher Matcher
@@ -50,10 +58,22 @@ type Options struct {
 	// own export is taken as what it says.
 	Verify bool
 	Limits image.Limits
+	// Content bounds how much of one file is held in memory to look into it; 0
+	// means DefaultContent.
+	Content int64
 	// Timeout bounds the reading of the image; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Progress may be nil. It is called from one goroutine.
 	Progress func(image.Progress)
+}
+
+// look is Look with the scanner's version.
+func (o *Options) look() Look {
+	l := o.Look
+	if o.Malware != nil {
+		l.Malware = o.Malware.Engine() + " " + o.Malware.Version()
+	}
+	return l
 }
 
 // Defaults of Options.

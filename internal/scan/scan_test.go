@@ -139,8 +139,8 @@ func TestErrorsNameThingReasonAndWayOut(t *testing.T) {
 		"docker-archive:" + archive(t, good[:3000]):      "truncated",
 		"docker-archive:" + archive(t, []byte("no tar")): "not a",
 		"docker-archive:" + archive(t, good) + ":b:2":    `no image "b:2", only app:1`,
-		"oci-layout:x": "not read by this version",
-		"nginx:1.99":   `image "nginx:1.99": docker (unix:///nonexistent.sock) does not answer; start the engine`,
+		"oci-layout:" + folder:                           "holds no index.json",
+		"docker:nginx:1.99":                              `image "nginx:1.99": docker (unix:///nonexistent.sock) does not answer; start the engine`,
 	} {
 		_, err := scan.Image(t.Context(), scan.Options{Target: target, Engine: "unix:///nonexistent.sock"})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -207,8 +207,8 @@ func TestForgedLayerIsRefusedOnDemand(t *testing.T) {
 }
 
 func TestHostileNamesStayInTheirPlace(t *testing.T) {
-	evil := `{"name":"\u001b[2Kevil\u202e","version":"1\n2"}`
-	i := imagetest.Image{Layers: [][]byte{imagetest.Tar(t, imagetest.File("node_modules/\x1b[31m/package.json", evil))}}
+	evil := "Package: \x1b[2Kevil\u202e\nStatus: install ok installed\nVersion: 1\x072\n\n"
+	i := imagetest.Image{Layers: [][]byte{imagetest.Tar(t, imagetest.File("var/lib/dpkg/status.d/\x1b[31m\xff", evil))}}
 	rep, err := scan.Image(t.Context(), scan.Options{Target: archive(t, i.Archive(t, imagetest.Old))})
 	if err != nil || len(rep.Packages) != 1 {
 		t.Fatalf("%v", err)

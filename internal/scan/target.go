@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/image"
@@ -15,45 +16,82 @@ import (
 
 // Target is where an image is.
 type Target struct {
-	name    string // in a local engine, as the user wrote it
-	archive string // or the path of an archive
-	want    string // which image of the archive
+	kind string // one of the kinds below; "" for a name that is looked for in turn
+	name string // what stands behind the kind, as the user wrote it
+	want string // which image of an archive or layout
 }
 
+// The kinds of targets, as they stand before the colon.
+const (
+	fromDocker     = "docker"
+	fromContainerd = "containerd"
+	fromPodman     = "podman"
+	fromRegistry   = "registry"
+	fromArchive    = "docker-archive"
+	fromOCIArchive = "oci-archive"
+	fromLayout     = "oci-layout"
+	fromFolder     = "dir"
+	fromHost       = "host"
+	fromSBOM       = "sbom"
+)
+
+var targetKinds = []string{fromDocker, fromContainerd, fromPodman, fromRegistry, fromArchive, fromOCIArchive, fromLayout, fromFolder, fromHost, fromSBOM}
+
 func (t Target) String() string {
-	if t.archive != "" {
-		return fmt.Sprintf("archive %q", t.archive)
+	switch t.kind {
+	case fromArchive, fromOCIArchive:
+		return fmt.Sprintf("archive %q", t.name)
+	case fromLayout:
+		return fmt.Sprintf("layout %q", t.name)
+	case fromFolder:
+		return fmt.Sprintf("folder %q", t.name)
+	case fromSBOM:
+		return fmt.Sprintf("document %q", t.name)
+	case fromHost:
+		return "host"
 	}
 	return fmt.Sprintf("image %q", t.name)
 }
 
-// ParseTarget reads a target: docker-archive:FILE[:REFERENCE], docker:NAME, a
-// path that ends like an archive, or a name in the local engine. What ends like
-// an archive is one when it exists, or when it could not be a name with a tag.
+// ParseTarget reads a target: KIND:NAME with one of
+//
+//	docker, containerd, podman  an image of that engine on this host
+//	registry                    a reference; the registry is asked
+//	docker-archive, oci-archive FILE[:REFERENCE]
+//	oci-layout                  FOLDER[:REFERENCE]
+//	dir                         a folder that holds a root file system
+//	sbom                        a CycloneDX, SPDX or Syft document in JSON
+//	host                        this host itself; nothing follows the colon
+//
+// or a path that ends like an archive, or a name, which is looked for in the
+// engines of this host and then in its registry. What ends like an archive is
+// one when it exists, or when it could not be a name with a tag.
 func ParseTarget(s string) (Target, error) {
 	if s == "" {
 		return Target{}, errors.New("no target: name an image, or an archive as docker-archive:FILE")
 	}
 	kind, rest, ok := strings.Cut(s, ":")
-	if ok && rest == "" && (kind == "docker-archive" || kind == "docker") {
-		return Target{}, fmt.Errorf("target %q: nothing after the colon", s)
-	}
 	switch {
-	case ok && kind == "docker-archive":
-		path, want := splitArchive(rest)
-		return Target{archive: path, want: want}, nil
-	case ok && kind == "docker":
-		return Target{name: rest}, nil
-	case ok && (kind == "oci-archive" || kind == "oci-layout" || kind == "dir" || kind == "sbom"):
-		return Target{}, fmt.Errorf("target %q: %s: is not read by this version; use an image of a local engine or docker-archive:FILE", s, kind)
-	case isArchive(s):
-		return Target{archive: s}, nil
+	case !ok || !slices.Contains(targetKinds, kind):
+		if isArchive(s) {
+			return Target{kind: fromArchive, name: s}, nil
+		}
+		return Target{name: s}, nil
+	case kind == fromHost && rest != "":
+		return Target{}, fmt.Errorf("target %q: nothing may follow host:", s)
+	case kind == fromHost:
+		return Target{kind: kind}, nil
+	case rest == "":
+		return Target{}, fmt.Errorf("target %q: nothing after the colon", s)
+	case kind == fromArchive, kind == fromOCIArchive, kind == fromLayout:
+		path, want := splitPath(rest)
+		return Target{kind: kind, name: path, want: want}, nil
 	}
-	return Target{name: s}, nil
+	return Target{kind: kind, name: rest}, nil
 }
 
-// splitArchive: a colon belongs to the path when such a file exists.
-func splitArchive(s string) (path, want string) {
+// splitPath: a colon belongs to the path when such a file exists.
+func splitPath(s string) (path, want string) {
 	if _, err := os.Stat(s); err == nil {
 		return s, ""
 	}
@@ -79,14 +117,32 @@ func isArchive(s string) bool {
 }
 
 func (t Target) read(ctx context.Context, o Options) (*report.Report, error) {
-	if t.archive != "" {
-		return t.readArchive(ctx, o)
+	r := newReading(o)
+	switch t.kind {
+	case fromArchive, fromOCIArchive:
+		return t.readArchive(ctx, r)
+	case fromLayout:
+		return t.open(ctx, r, func() (*image.Source, error) {
+			return image.OpenLayout(ctx, t.name, image.Choice{Name: t.want, Platform: o.Platform}, o.Limits)
+		})
+	case fromFolder:
+		return t.open(ctx, r, func() (*image.Source, error) { return image.OpenFolder(t.name) })
 	}
-	return t.readEngine(ctx, o)
+	return t.readEngine(ctx, r)
 }
 
-func (t Target) readArchive(ctx context.Context, o Options) (*report.Report, error) {
-	f, err := os.Open(t.archive)
+// open reads whatever source it opens.
+func (t Target) open(ctx context.Context, r *reading, open func() (*image.Source, error)) (*report.Report, error) {
+	src, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.Close() }() // it was only read
+	return r.source(ctx, src)
+}
+
+func (t Target) readArchive(ctx context.Context, r *reading) (*report.Report, error) {
+	f, err := os.Open(t.name)
 	if err != nil {
 		return nil, errors.Unwrap(err) // the path stands in front already
 	}
@@ -96,19 +152,23 @@ func (t Target) readArchive(ctx context.Context, o Options) (*report.Report, err
 		return nil, err
 	}
 	if info.IsDir() {
-		return nil, errors.New("is a folder, not an archive; make one with `docker save -o FILE IMAGE`")
+		return nil, errors.New("is a folder, not an archive; make one with `docker save -o FILE IMAGE`, or name an OCI layout with oci-layout:FOLDER")
 	}
-	req := request{Want: t.want, Limits: o.Limits, Size: info.Size(), Stream: !info.Mode().IsRegular(), Verify: o.Verify}
-	rep, err := confined(ctx, req, f, o)
-	if err == nil && o.Verify {
+	req := request{Read: readArchive, Want: t.want, Size: info.Size(), Verify: r.Verify}
+	if !info.Mode().IsRegular() {
+		req.Read = readStream
+	}
+	rep, err := r.archive(ctx, f, req, false)
+	if err == nil && r.Verify {
 		rep.Integrity = report.Hashed
 	}
 	return rep, err
 }
 
-// readEngine streams the engine's export into the child through a pipe.
-func (t Target) readEngine(ctx context.Context, o Options) (*report.Report, error) {
-	engine, err := image.OpenDocker(o.Engine)
+// readEngine reads an image where the engine keeps it, when this process may;
+// else it streams the engine's export into the child through a pipe.
+func (t Target) readEngine(ctx context.Context, r *reading) (*report.Report, error) {
+	engine, err := image.OpenDocker(r.Engine)
 	if err != nil {
 		return nil, err
 	}
@@ -117,36 +177,45 @@ func (t Target) readEngine(ctx context.Context, o Options) (*report.Report, erro
 	if err != nil {
 		return nil, err
 	}
+	if src, err := engine.Open(ctx, found); err == nil {
+		rep, err := r.source(ctx, src)
+		if err == nil {
+			rep.Image.References = found.References
+		}
+		if !errors.Is(err, image.ErrNotInPlace) && !errors.Is(err, fs.ErrNotExist) {
+			return rep, err
+		}
+	}
 	export, err := engine.Export(ctx, found.Digest)
 	if err != nil {
 		return nil, err
 	}
 	defer export.Close()
-	rep, err := t.readExport(ctx, o, export)
+	rep, err := t.readExport(ctx, r, export)
 	if err != nil {
 		return nil, err
 	}
 	rep.Image.References, rep.Integrity = found.References, report.FromEngine
 	if rep.Image.Digest != found.Digest && found.ConfigDigest {
-		return nil, fmt.Errorf("docker (%s) exported the content %s instead of %s", o.Engine, rep.Image.Digest, found.Digest)
+		return nil, fmt.Errorf("docker (%s) exported the content %s instead of %s", r.Engine, rep.Image.Digest, found.Digest)
 	}
 	return rep, nil
 }
 
-func (t Target) readExport(ctx context.Context, o Options, export io.Reader) (*report.Report, error) {
-	r, w, err := os.Pipe()
+func (t Target) readExport(ctx context.Context, r *reading, export io.Reader) (*report.Report, error) {
+	pr, pw, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	copied := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(w, export)
-		copied <- errors.Join(err, w.Close())
+		_, err := io.Copy(pw, export)
+		copied <- errors.Join(err, pw.Close())
 	}()
-	rep, err := confined(ctx, request{Limits: o.Limits, Stream: true}, r, o)
-	r.Close() // ends the copy with EPIPE when the child stopped early
+	rep, err := r.archive(ctx, pr, request{Read: readStream, Platform: r.Platform}, true)
+	pr.Close() // ends the copy with EPIPE when the child stopped early
 	if copyErr := <-copied; err != nil && copyErr != nil && !isPipeError(copyErr) {
-		return nil, fmt.Errorf("docker (%s) broke off its export: %w", o.Engine, copyErr)
+		return nil, fmt.Errorf("docker (%s) broke off its export: %w", r.Engine, copyErr)
 	}
 	return rep, err
 }

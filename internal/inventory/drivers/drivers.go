@@ -10,8 +10,8 @@ import (
 )
 
 // All makes an engine with every driver: one line each.
-func All() *inventory.Engine {
-	return inventory.NewEngine(osrelease.Reader{}, []inventory.Driver{
+func All(key inventory.Key) *inventory.Engine {
+	return inventory.NewEngine(key, osrelease.Reader{}, []inventory.Driver{
 		dpkg.Driver{},
 		npm.Driver{},
 		gobinary.Driver{},

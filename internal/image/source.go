@@ -1,0 +1,40 @@
+package image
+
+import (
+	"context"
+	"io"
+	"os"
+)
+
+// Source is an image whose configuration is known and whose layers can be read
+// one by one, in any order, several at once.
+type Source struct {
+	// Image has its layers' diff ids and steps; nothing of it is read yet.
+	*Image
+	// Open gives the content of layer i; nil when it has none of its own.
+	Open func(ctx context.Context, i int) (*Content, error)
+	// Trusted: the layers are those that the diff ids name by the word of an
+	// engine that checked them when it stored them. Otherwise a reader hashes them.
+	Trusted bool
+	// Mixed: what Open gives is not exactly the layer that the diff id names, so
+	// nothing may be kept under it.
+	Mixed bool
+	Notes []string
+	close func() error
+}
+
+// Close gives back what the source holds open.
+func (s *Source) Close() error {
+	if s.close == nil {
+		return nil
+	}
+	return s.close()
+}
+
+// Content is what one layer is made of: exactly one of File, Stream and Folder.
+type Content struct {
+	File   *os.File // regular, read from its beginning
+	Size   int64    // of File
+	Stream io.ReadCloser
+	Folder *Folder
+}

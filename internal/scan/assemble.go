@@ -1,0 +1,89 @@
+package scan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/drivers"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+func engineOf(key inventory.Key) *inventory.Engine { return drivers.All(key) }
+
+func printable(s string) string { return report.Printable(s) }
+
+// assemble makes the part of the report that the image alone gives: its layers,
+// read now or known before, laid over each other.
+func assemble(o Options, key inventory.Key, img *image.Image, results []*layerResult, gaps []string) (*report.Report, error) {
+	engine := engineOf(key)
+	rep := &report.Report{
+		Image:  event.Image{Digest: img.Digest, Platform: img.Platform, References: img.Tags},
+		Config: configOf(&img.Config),
+		Gaps:   append(slices.Clone(img.Gaps), gaps...),
+	}
+	layers := make([]*inventory.Layer, len(results))
+	for i, r := range results {
+		var err error
+		if layers[i], err = engine.Restore(r.inventory); err != nil {
+			return nil, fmt.Errorf("layer %d: %w", i, err)
+		}
+		rep.Layers = append(rep.Layers, report.Layer{DiffID: img.Layers[i].DiffID, Step: img.Layers[i].Step, Size: r.Size, Files: r.Files})
+	}
+	found := engine.Merge(layers)
+	rep.Distro = report.Distro(found.Distro)
+	rep.Gaps = append(rep.Gaps, found.Gaps...)
+	rep.Packages = found.Packages
+	for i := range rep.Packages {
+		p := &rep.Packages[i]
+		p.Layer, p.Step = rep.Layers[p.LayerIndex].DiffID, rep.Layers[p.LayerIndex].Step
+	}
+	for _, k := range o.look().wanted() {
+		rep.Looked = append(rep.Looked, k.name)
+		for i, r := range results {
+			addContent(rep, r.Found[k.name], i, layers[i+1:])
+		}
+	}
+	return rep, nil
+}
+
+// addContent puts what was found in layer i into the report. What a later
+// layer removed stays: everybody who pulls the image has it.
+func addContent(rep *report.Report, c event.Content, i int, above []*inventory.Layer) {
+	place := func(p event.Place) event.Place {
+		p.Layer, p.LayerIndex = rep.Layers[i].DiffID, i
+		p.Deleted = inventory.Hidden(above, p.Path)
+		return p
+	}
+	for _, m := range c.Malware {
+		m.Place = place(m.Place)
+		rep.Malware = append(rep.Malware, m)
+	}
+	for _, s := range c.Secrets {
+		s.Place = place(s.Place)
+		rep.Secrets = append(rep.Secrets, s)
+	}
+	for _, g := range c.Gaps {
+		rep.Gaps = append(rep.Gaps, fmt.Sprintf("layer %d: %s", i, g))
+	}
+}
+
+func configOf(c *image.Config) policy.ImageConfig {
+	return policy.ImageConfig{
+		User: c.Config.User, Env: c.Config.Env, Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd,
+		Labels: c.Config.Labels, WorkingDir: c.Config.WorkingDir,
+		ExposedPorts: keys(c.Config.ExposedPorts), Volumes: keys(c.Config.Volumes),
+	}
+}
+
+func keys(m map[string]struct{}) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,155 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// reading is one scan's reading of one image.
+type reading struct {
+	Options
+	key     inventory.Key
+	results []*layerResult
+	notes   []string
+}
+
+func newReading(o Options) *reading {
+	r := &reading{Options: o}
+	if o.Cache != nil {
+		r.key = o.Cache.key
+	} else {
+		r.key = randomKey()
+	}
+	return r
+}
+
+// known fills in the layers that the cache holds, and says which.
+func (r *reading) known(img *image.Image) []bool {
+	r.results = make([]*layerResult, len(img.Layers))
+	known := make([]bool, len(img.Layers))
+	if r.Cache == nil {
+		return known
+	}
+	for i, l := range img.Layers {
+		r.results[i] = r.Cache.get(l.DiffID, r.look())
+		known[i] = r.results[i] != nil
+	}
+	return known
+}
+
+// keep puts a layer that was read into the cache.
+func (r *reading) keep(diffID string, result *layerResult) {
+	if r.Cache == nil {
+		return
+	}
+	if err := r.Cache.put(diffID, r.look(), result); err != nil && len(r.notes) == 0 {
+		r.notes = append(r.notes, "layers were not kept for the next scan: "+err.Error())
+	}
+}
+
+// archive reads an image archive from f: a file, or a pipe as a stream.
+func (r *reading) archive(ctx context.Context, f *os.File, req request, trusted bool) (*report.Report, error) {
+	req.Key = r.key
+	s := newSession(r.Options, req)
+	if r.Cache != nil && req.Read == readArchive && !req.Verify {
+		s.request.Ask, s.onImage = true, r.known
+	}
+	got, err := s.run(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	img := got.image
+	if img == nil {
+		return nil, errors.New("the confined reader did not say what the image is; please report it")
+	}
+	if len(r.results) != len(img.Layers) {
+		r.results = make([]*layerResult, len(img.Layers))
+	}
+	for i := range img.Layers {
+		if result := got.layers[i]; result != nil {
+			r.results[i] = result
+			if trusted || req.Verify {
+				r.keep(img.Layers[i].DiffID, result)
+			}
+		}
+		if r.results[i] == nil {
+			return nil, fmt.Errorf("layer %d: the confined reader did not answer for it; please report it", i)
+		}
+	}
+	return r.report(img, got)
+}
+
+func (r *reading) report(img *image.Image, got outcome) (*report.Report, error) {
+	rep, err := assemble(r.Options, r.key, img, r.results, got.gaps)
+	if err != nil {
+		return nil, err
+	}
+	rep.Notes = append(rep.Notes, append(got.notes, r.notes...)...)
+	return rep, nil
+}
+
+// source reads an image layer by layer. A layer that stands in it twice is
+// read once. Without layers to read there is no child at all.
+func (r *reading) source(ctx context.Context, src *image.Source) (*report.Report, error) {
+	img := src.Image
+	if src.Mixed {
+		r.Cache = nil
+	}
+	known := r.known(img)
+	var todo []int
+	first := map[string]int{}
+	for i, l := range img.Layers {
+		if _, twice := first[l.DiffID]; !known[i] && !twice {
+			first[l.DiffID] = i
+			todo = append(todo, i)
+		}
+	}
+	var got outcome
+	if len(todo) > 0 {
+		var err error
+		if got, err = readSource(ctx, newSession(r.Options, request{Key: r.key}), src, todo); err != nil {
+			return nil, err
+		}
+	}
+	for i, l := range img.Layers {
+		if known[i] {
+			continue
+		}
+		result := got.layers[first[l.DiffID]]
+		switch {
+		case result == nil:
+			return nil, fmt.Errorf("layer %d: the confined reader did not answer for it; please report it", i)
+		case result.Error != "":
+			return nil, fmt.Errorf("layer %d: %s", i, clean(result.Error))
+		case !src.Trusted && !src.Mixed && result.DiffID != l.DiffID:
+			return nil, fmt.Errorf("layer %d: its content has the digest %s, the config names %s: the image is damaged or forged", i, clean(result.DiffID), l.DiffID)
+		}
+		if r.results[i] = result; i == first[l.DiffID] {
+			r.keep(l.DiffID, result)
+		}
+	}
+	rep, err := r.report(img, got)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case src.Mixed:
+	case src.Trusted:
+		rep.Integrity = report.FromEngine
+	default:
+		rep.Integrity = report.Hashed
+	}
+	rep.Notes = append(rep.Notes, src.Notes...)
+	return rep, nil
+}
+
+func isPipeError(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed)
+}
