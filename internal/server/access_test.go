@@ -26,7 +26,7 @@ const audit = `(() => {
 	const name = (e) => (e.getAttribute("aria-label") || e.labels?.[0]?.textContent || e.textContent || e.title || "").trim();
 	if (document.documentElement.lang !== "en") say("no language");
 	if (!/^.+ · Breakwater$/.test(document.title)) say("title " + document.title);
-	for (const [landmark, most] of [["main", 1], ["header.rail", 1], ["nav", 1], ["[role=search]", 1]]) {
+	for (const [landmark, most] of [["main", 1], ["header.rail", 1], ["header nav", 1], ["[role=search]", 1]]) {
 		const n = document.querySelectorAll(landmark).length;
 		if (n > most || landmark === "main" && n !== 1) say(n + " of " + landmark);
 	}

@@ -15,7 +15,19 @@ type imagesPage struct {
 	Rows     []store.Image
 	Filter   url.Values
 	Filtered bool
+	Offset   int // images before this page
 	Next     string
+	Previous string
+}
+
+// page links to the images from an offset on, by the same filter.
+func (p imagesPage) page(offset int) string {
+	q := clone(p.Filter)
+	q.Del("offset")
+	if offset > 0 {
+		q.Set("offset", fmt.Sprint(offset))
+	}
+	return "/images?" + q.Encode()
 }
 
 func (c *Console) images(v *visit) error {
@@ -32,14 +44,15 @@ func (c *Console) images(v *visit) error {
 		return v.badRequest(err)
 	}
 	f.Offset = int(min(offset, 1_000_000))
-	p := imagesPage{Filter: q, Filtered: f != (store.ImageFilter{})}
+	p := imagesPage{Filter: q, Filtered: f != (store.ImageFilter{Offset: f.Offset}), Offset: f.Offset}
 	if p.Rows, err = c.Store.Images(v.ctx, f); err != nil {
 		return err
 	}
 	if len(p.Rows) == 50 {
-		next := clone(q)
-		next.Set("offset", fmt.Sprint(f.Offset+50))
-		p.Next = "/images?" + next.Encode()
+		p.Next = p.page(f.Offset + 50)
+	}
+	if f.Offset > 0 {
+		p.Previous = p.page(max(0, f.Offset-50))
 	}
 	return v.show(http.StatusOK, "images", "images", "Images", p)
 }

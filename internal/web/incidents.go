@@ -22,6 +22,7 @@ type incidentsPage struct {
 	Filtered bool
 	Last     uint64 // newest incident of all when the page was made
 	Older    string // link to the next page; "" when this is the last
+	Newer    string // link to the first page; "" when this is it
 }
 
 // IncidentFilter reads a filter from a URL's query. Times are "24h" or "7d"
@@ -104,6 +105,9 @@ func (c *Console) incidents(v *visit) error {
 		}
 	}
 	p.Query, p.Filtered = plain.Encode(), len(plain) > 0
+	if f.Before > 0 {
+		p.Newer = "/incidents?" + p.Query
+	}
 	return v.show(http.StatusOK, "incidents", "incidents", "Incidents", p)
 }
 
