@@ -15,8 +15,8 @@ echo "machine: $(nproc) cores, kernel $(uname -r), load $(cut -d' ' -f1 /proc/lo
 echo; echo "== scan of a 750 MB archive, against one pass over its bytes"
 go run ./bench/scan -breakwater bin/breakwater "$@"
 
-echo; echo "== fork+exec of a static program: guarded by the full policy against unguarded"
-go test -run '^$' -bench ForkExec -benchtime 31x ./internal/enforce
+echo; echo "== fork+exec of a static program in a container: guarded by the full policy against nothing loaded"
+go run ./bench/fork -breakwater bin/breakwater
 
 echo; echo "== a gate's decision with a known verdict"
 go test -run '^$' -bench Decision -benchtime 8s ./internal/gate

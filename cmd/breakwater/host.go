@@ -123,7 +123,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err != nil {
 		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
 	}
-	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: host, Rules: kernel})
+	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: host, Rules: kernel, Watched: rules.Watches})
 	if err != nil {
 		return nil, errors.Join(err, kernel.Close())
 	}

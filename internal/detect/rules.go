@@ -193,6 +193,9 @@ func orEmpty[T any](p *T) *T {
 	return p
 }
 
+// Watches says whether a detection looks at a kind of events.
+func (r *Rules) Watches(kind event.Kind) bool { return len(r.byKind[kind]) > 0 }
+
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {
 	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake"}

@@ -361,6 +361,16 @@ func program(t testing.TB) string {
 	return path
 }
 
+// tinyProgram is a static program that writes one byte and ends.
+func tinyProgram(t testing.TB) []byte {
+	t.Helper()
+	data, err := testenv.TinyProgram()
+	if err != nil {
+		t.Skipf("left out: %v", err)
+	}
+	return data
+}
+
 // settle waits until the file's change lies further back than the clock's
 // grain that drift allows for.
 func settle(t testing.TB, path string) {

@@ -32,6 +32,10 @@ const clockPeriod = 5 * time.Second
 type Settings struct {
 	Host  string // written into every event
 	Rules Rules  // names what decided; may be nil
+	// Watched says which kinds of events somebody looks at; nil: all of them.
+	// Forks and exits that nobody does keep the process tree and are not
+	// handed on: they are most of what containers do.
+	Watched func(event.Kind) bool
 }
 
 // Sensor reads what the programs report. All methods but Run are safe for
@@ -40,6 +44,7 @@ type Sensor struct {
 	objects *Objects
 	decoder decoder
 	tree    *tree
+	watched func(event.Kind) bool
 
 	mu  sync.Mutex // one handler at a time
 	bad uint64     // records that could not be decoded
@@ -52,8 +57,12 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 		return nil, fmt.Errorf("boot id: %w", err)
 	}
 	id, _, _ := strings.Cut(strings.TrimSpace(string(boot)), "-")
+	if s.Watched == nil {
+		s.Watched = func(event.Kind) bool { return true }
+	}
 	return &Sensor{
 		objects: o,
+		watched: s.Watched,
 		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: new(wallClock).at},
 		tree:    newTree(treeCapacity),
 	}, nil
@@ -182,6 +191,9 @@ func (s *Sensor) take(raw []byte, handle func(event.Event)) {
 		return
 	}
 	s.remember(&rec)
+	if k := rec.event.Kind; (k == event.KindFork || k == event.KindExit) && !s.watched(k) {
+		return
+	}
 	handle(rec.event)
 }
 
