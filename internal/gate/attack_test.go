@@ -1,13 +1,17 @@
 package gate_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
 // What somebody with the engine's socket tries who knows how the gate reads.
@@ -60,6 +64,68 @@ func TestBuildParametersInABody(t *testing.T) {
 		code, said := l.send(t, "POST", "/v1.41/build", kind, strings.NewReader(body))
 		if code != 403 {
 			t.Errorf("%s: %d %s", kind, code, said)
+		}
+	}
+}
+
+// A container that is not there when the gate looks could be there, by another
+// name, when the engine acts.
+func TestNothingToStart(t *testing.T) {
+	l := newLab(t, lenientPolicy)
+	for _, args := range [][]string{{"start", "nobody"}, {"restart", "nobody"}, {"update", "--memory=64m", "nobody"}} {
+		l.refused(t, args, "gate.missing", "No such container")
+	}
+}
+
+// What a checkpoint holds is memory, which no image and no policy describes.
+func TestStartFromACheckpoint(t *testing.T) {
+	l := newLab(t, lenientPolicy)
+	id := l.engine.MustRun(t, "create", "--network=none", l.busybox, "true")
+	l.engine.Remove(t, id)
+	code, said := l.send(t, "POST", "/v1.41/containers/"+id+"/start?checkpoint=c&checkpoint-dir=/tmp", "", nil)
+	if code != 403 || !strings.Contains(said, "checkpoint") {
+		t.Errorf("%d %s", code, said)
+	}
+}
+
+// An image that is only mounted brings its programs all the same. Engines
+// before 28 cannot do it, so the gate is asked in their place.
+func TestMountedImages(t *testing.T) {
+	l := newLab(t, strictPolicy)
+	l.setReport(l.digest(l.busybox))
+	bad := l.engine.BuildImage(t, "bw-mounted:1", "FROM "+l.busybox+"\nLABEL of=bad\n", nil)
+	l.setReport(bad, event.SeverityCritical)
+	body := fmt.Sprintf(`{"Image":%q,"HostConfig":{"Memory":67108864,"PidsLimit":64,"SecurityOpt":["no-new-privileges"],"ReadonlyRootfs":true,
+		"Mounts":[{"Type":"image","Source":"bw-mounted:1","Target":"/x"}]}}`, l.busybox)
+	request := fmt.Sprintf(`{"RequestMethod":"POST","RequestUri":"/v1.48/containers/create","RequestBody":%q}`, base64.StdEncoding.EncodeToString([]byte(body)))
+	said := exchange(t, unixClient(l.plugin), http.MethodPost, "http://gate/AuthZPlugin.AuthZReq", request)
+	if !strings.Contains(string(said), "image.maxSeverity") {
+		t.Errorf("%s", said)
+	}
+}
+
+// Nobody who may only make containers can have a device of the host's, under
+// whatever name, mounted for them.
+func TestDeviceNodeInAVolume(t *testing.T) {
+	l := newLab(t, strictPolicy)
+	l.setReport(l.digest(l.busybox))
+	node := filepath.Join(t.TempDir(), "disk")
+	if err := syscall.Mknod(node, syscall.S_IFBLK|0o600, 7<<8); err != nil {
+		t.Skip("no device can be made here: ", err)
+	}
+	l.refused(t, l.run("--mount", "type=volume,dst=/x,volume-driver=local,volume-opt=type=ext4,volume-opt=device="+node), "start.mounts")
+}
+
+// The host's network by its id, or a network made like it.
+func TestHostNetworkByAnotherName(t *testing.T) {
+	l := newLab(t, strictPolicy)
+	l.setReport(l.digest(l.busybox))
+	id := l.engine.MustRun(t, "network", "inspect", "-f", "{{.Id}}", "host")
+	for _, name := range []string{id, id[:12]} {
+		args := l.run("cat", "/proc/net/route")
+		args[2] = "--network=" + name
+		if out, stderr, code := l.engine.Run(args...); code == 0 {
+			t.Errorf("--network=%s ran: %s%s", name, out, stderr)
 		}
 	}
 }

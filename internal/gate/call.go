@@ -55,7 +55,7 @@ var endpoints = []endpoint{
 	{"POST", "/containers/*/attach", pass, "", "talks to what was judged"},
 	{"POST", "/containers/*/rename", pass, "", "a name is an alias"},
 	{"POST", "/containers/*/copy", pass, "", "reads (API before 1.24)"},
-	{"POST", "/containers/*/checkpoints", pass, "", "saves; a start from it is judged"},
+	{"POST", "/containers/*/checkpoints", pass, "", "saves; a start from it is refused"},
 	{"DELETE", "/containers/*/checkpoints/*", pass, "", "removes"},
 	{"PUT", "/containers/*/archive", pass, "", "what it writes into a container is drift, guarded at run time"},
 	{"POST", "/containers/*/logs/clear", pass, "", "removes logs"},
@@ -114,11 +114,16 @@ func parseCall(method, uri string) (call, error) {
 	if path.Clean(name) != name || strings.ContainsAny(name, "\\\x00") {
 		return call{}, fmt.Errorf("path %q is not in its plain form", name)
 	}
+	// What one decoder drops another may read: engines of before 2022 take ; for &.
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return call{}, fmt.Errorf("parameters of the URI: %w", err)
+	}
 	name, version := cutVersion(name)
 	for _, e := range endpoints {
 		id, ok := e.matches(method, name)
 		if ok {
-			return call{endpoint: e, query: u.Query(), version: version, id: id}, nil
+			return call{endpoint: e, query: query, version: version, id: id}, nil
 		}
 	}
 	return call{}, fmt.Errorf("%s %s is no call that this version of Breakwater knows", method, name)

@@ -26,6 +26,8 @@ func TestParseCall(t *testing.T) {
 		{"POST", "/v1.41/images/create?fromImage=x", pass, ""},
 		{"DELETE", "/v1.41/containers/abc", pass, "abc"},
 		{"PUT", "/v1.41/containers/abc/archive", pass, "abc"},
+		{"POST", "/v1.41/build?t=x;networkmode=host", "", ""},
+		{"POST", "/v1.41/build?networkmode=host&x=%zz", "", ""},
 		{"GET", "/anything//at/../all", pass, ""},
 		{"HEAD", "/_ping", pass, ""},
 		{"POST", "/v1.41/plugins/a/disable", pass, "a"},

@@ -24,17 +24,19 @@
 //
 // An image is judged by its config digest, when a container is created from a
 // name and again when the container starts: a tag that was moved in between
-// changes nothing. An exec or an update is refused for what it makes worse, not
-// for what its container is already.
+// changes nothing. Which image a name means is remembered as long as the
+// engine's events are heard and tell of no change. An exec or an update is
+// refused for what it makes worse, not for what its container is already.
 //
 // # What is not seen
 //
 // Containers that the engine starts by itself (restart policies, Swarm tasks)
 // and those of other engines pass no plugin; the agent judges them when their
 // cgroup appears, by the same policy and the same facts (package dockerfacts).
-// Between the gate's answer and the engine's act a name can change its meaning
-// (a link on the host, a container renamed): the judgement at start and the
-// agent's own close what the judgement at create leaves open.
+// An image that is mounted into a container is judged by its name, and only by
+// the gate. Between the gate's answer and the engine's act a name can change its
+// meaning (a link on the host, a container renamed): the judgement at start and
+// the agent's own close what the judgement at create leaves open.
 //
 // # Needs
 //

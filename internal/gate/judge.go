@@ -124,8 +124,11 @@ func (j *judge) decide(ctx context.Context, q request) answer {
 	case errors.As(err, &bad):
 		ruled.verdict = no("gate.request", bad.reason, bad.remedy)
 		return j.deny(ctx, q, string(c.treat), ruled)
-	case missing(err):
-		return answer{Allow: true} // there is nothing to run: the engine says so itself
+	case missing(err) && c.treat == createCall:
+		return answer{Allow: true} // no image, nothing to run: the engine says so itself, and clients pull then
+	case missing(err): // it must not appear between this answer and the engine's act
+		ruled.verdict = no("gate.missing", fmt.Sprintf("No such container: %s", c.id), "Name a container that the engine has")
+		return j.deny(ctx, q, string(c.treat), ruled)
 	}
 	return j.cannot(ctx, q, c, ruled, err)
 }
@@ -224,6 +227,12 @@ func (t trial) start(ctx context.Context) (ruling, error) {
 			"Give the parameters when the container is created, with API 1.24 or newer",
 		}
 	}
+	if t.call.query.Has("checkpoint") || t.call.query.Has("checkpoint-dir") {
+		return r, &badRequest{
+			"A start from a checkpoint brings memory of its own, which neither the image nor the policy describes",
+			"Start the container from its image",
+		}
+	}
 	facts, err := t.inspect(ctx)
 	if err != nil {
 		return r, err
@@ -244,6 +253,24 @@ func (t trial) start(ctx context.Context) (ruling, error) {
 	return t.both(ctx, r, facts, image)
 }
 
+// images judges the image and those that are mounted beside it.
+func (t trial) images(ctx context.Context, facts policy.StartFacts) (event.Verdict, error) {
+	v, err := t.image(ctx, facts.Subject)
+	for _, m := range facts.Mounts {
+		if err != nil || m.Image == "" {
+			continue
+		}
+		beside := facts.Subject
+		if beside.Image, err = t.engine.image(ctx, m.Image); err != nil {
+			continue
+		}
+		var more event.Verdict
+		more, err = t.image(ctx, beside)
+		v = policy.Join(v, more)
+	}
+	return v, err
+}
+
 func (t trial) inspect(ctx context.Context) (policy.StartFacts, error) {
 	raw, err := t.engine.Container(ctx, t.call.id)
 	if err != nil {
@@ -259,7 +286,7 @@ func (t trial) both(ctx context.Context, r ruling, facts policy.StartFacts, imag
 	r.container = facts.Container
 	r.what = fmt.Sprintf("%s (%s)", r.what, shortDigest(image.Digest))
 	r.verdict = t.rules.set.Start(t.now, facts)
-	onImage, err := t.image(ctx, facts.Subject)
+	onImage, err := t.images(ctx, facts)
 	if err != nil && r.verdict.Allowed {
 		return r, err
 	}

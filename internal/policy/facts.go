@@ -72,6 +72,7 @@ type StartFacts struct {
 type Mount struct {
 	Source   string `json:"source"` // host path, cleaned and symlinks resolved where possible; "" for volumes by name
 	Target   string `json:"target"`
-	Type     string `json:"type"` // bind, volume, tmpfs
+	Type     string `json:"type"`            // bind, volume, tmpfs, image
+	Image    string `json:"image,omitempty"` // of a mount of type image: its name
 	ReadOnly bool   `json:"readOnly"`
 }

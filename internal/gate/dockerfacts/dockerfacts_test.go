@@ -93,6 +93,16 @@ func TestCreate(t *testing.T) {
 		{"devices", `{"Devices":[{"PathOnHost":"/dev/kmsg"}],"DeviceCgroupRules":["c 1:1 rwm"],"DeviceRequests":[{"Driver":"nvidia","Capabilities":[["gpu"]]}]}`, func(f *policy.StartFacts) {
 			f.Devices = []string{"/dev/kmsg", "cgroup-rule:c 1:1 rwm", "request:nvidia:gpu"}
 		}},
+		{"some system paths unmasked", `{"MaskedPaths":["/nothing"],"ReadonlyPaths":["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"]}`, func(f *policy.StartFacts) {
+			f.SecurityOptions = []string{"systempaths=unconfined"}
+		}},
+		{"more paths masked", `{"MaskedPaths":["/proc/kcore","/proc/keys","/proc/timer_list","/proc/scsi","/sys/firmware","/x"]}`, func(*policy.StartFacts) {}},
+		{"an image as a mount", `{"Mounts":[{"Type":"image","Source":"other:1","Target":"/o"}]}`, func(f *policy.StartFacts) {
+			f.Mounts = []policy.Mount{{Image: "other:1", Target: "/o", Type: "image"}}
+		}},
+		{"annotations and logs elsewhere", `{"Annotations":{"b":"2","a":"1"},"LogConfig":{"Type":"gelf","Config":{"gelf-address":"udp://192.0.2.1:1"}}}`, func(f *policy.StartFacts) {
+			f.SecurityOptions = []string{"annotation=a", "annotation=b", "log=gelf"}
+		}},
 		{"another runtime", `{"Runtime":"mine"}`, func(f *policy.StartFacts) { f.SecurityOptions = []string{"runtime=mine"} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -217,6 +227,7 @@ func TestVolumeOptions(t *testing.T) {
 		{"type=tmpfs o=bind device=etc", []string{"/"}},
 		{"type=ext4 device=/dev/none1", []string{"/", "/dev/none1"}},
 		{"type=ext4 device=../dev/none1", []string{"/"}},
+		{"type=ext4 device=/srv/volume/a-node-that-a-container-made", []string{"/", "/srv/volume/a-node-that-a-container-made"}},
 		{"type=overlay device=overlay o=lowerdir=etc:/srv,upperdir=u", []string{"/", "/srv"}},
 		{"type=proc device=proc", []string{"/proc"}},
 		{"type=devtmpfs device=x", []string{"/dev"}},

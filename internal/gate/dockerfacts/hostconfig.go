@@ -28,6 +28,8 @@ type hostConfig struct {
 	ReadonlyPaths  *[]string
 	ReadonlyRootfs bool
 	Runtime        string
+	Annotations    map[string]string
+	LogConfig      struct{ Type string }
 
 	CgroupParent      string
 	Devices           []device

@@ -82,6 +82,8 @@ func (r reader) mount(spec mountSpec) ([]policy.Mount, error) {
 	switch spec.Type {
 	case "bind":
 		return r.named(m, spec.Source), nil
+	case "image":
+		m.Image = spec.Source
 	case "volume":
 		out, err := r.volume(m, spec.Source)
 		if o := spec.VolumeOptions; err == nil && o != nil && o.DriverConfig != nil {
@@ -89,7 +91,7 @@ func (r reader) mount(spec mountSpec) ([]policy.Mount, error) {
 		}
 		return out, err
 	}
-	return []policy.Mount{m}, nil // tmpfs, image, cluster: no host path
+	return []policy.Mount{m}, nil // tmpfs, cluster: no host path
 }
 
 // volume is a volume by name, with the host paths that its driver's options
@@ -127,8 +129,9 @@ func (r reader) options(m policy.Mount, options map[string]string) []policy.Moun
 	whole := false
 	if path.IsAbs(device) {
 		out = append(out, r.named(m, device)...)
-		// A host's file system is on one of its devices.
-		whole = !binds && !hostless(fs) && kernelFolder(fs) == "" && strings.HasPrefix(resolve(path.Clean(device)), "/dev/")
+		// A host's file system is on one of its devices, and a device's node may
+		// lie anywhere: a container can make one in a volume.
+		whole = !binds && !hostless(fs) && kernelFolder(fs) == "" && fs != "overlay"
 	} else if device != "" {
 		whole = binds || !hostless(fs) && kernelFolder(fs) == "" && fs != "overlay"
 	}

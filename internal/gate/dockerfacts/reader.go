@@ -3,6 +3,7 @@ package dockerfacts
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,14 +67,29 @@ func (r reader) security(f *policy.StartFacts, h *hostConfig) {
 	if h.Privileged { // the engine drops both for privileged containers
 		f.Seccomp, f.AppArmor = "unconfined", "unconfined"
 	}
-	unmasked := h.MaskedPaths != nil && len(*h.MaskedPaths) == 0
-	unlocked := h.ReadonlyPaths != nil && len(*h.ReadonlyPaths) == 0
+	unmasked := lacks(h.MaskedPaths, "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware")
+	unlocked := lacks(h.ReadonlyPaths, "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 	if (unmasked || unlocked) && !h.Privileged {
 		f.SecurityOptions = append(f.SecurityOptions, "systempaths=unconfined")
 	}
 	if h.Runtime != "" && h.Runtime != "runc" && !strings.HasPrefix(h.Runtime, "io.containerd.runc.") {
 		f.SecurityOptions = append(f.SecurityOptions, "runtime="+h.Runtime)
 	}
+	for _, name := range slices.Sorted(maps.Keys(h.Annotations)) { // some runtimes obey them
+		f.SecurityOptions = append(f.SecurityOptions, "annotation="+name)
+	}
+	switch h.LogConfig.Type {
+	case "", "none", "local", "json-file", "journald":
+	default: // the engine sends the output away, over the host's network
+		f.SecurityOptions = append(f.SecurityOptions, "log="+h.LogConfig.Type)
+	}
+}
+
+// lacks says whether a client's list leaves out any of the paths that every
+// version of the engine has in its own (moby, oci.DefaultSpec). Without a list
+// the engine takes its own.
+func lacks(list *[]string, paths ...string) bool {
+	return list != nil && slices.ContainsFunc(paths, func(p string) bool { return !slices.Contains(*list, p) })
 }
 
 func profile(value, standard string) string {
