@@ -110,9 +110,6 @@ func (a *Agent) Status() event.HostStatus {
 	a.problem("containers", err)
 	st.Accounts, err = a.opts.Kernel.Accounts()
 	a.problem("accounts", err)
-	for i := range st.Accounts {
-		st.Accounts[i].Stored = st.Accounts[i].Emitted - st.Accounts[i].Dropped
-	}
 	lost, err := a.lost()
 	a.problem("lost", err)
 	a.mu.Lock()

@@ -17,7 +17,7 @@ const SchemaVersion = 1
 // Kind says what an Event reports. Detection rules are indexed by it.
 type Kind string
 
-// The kinds of events that the sensor and the agent produce.
+// The kinds of events that the sensor, the agent and (image) the server produce.
 const (
 	KindFork      Kind = "fork"      // a container process made another before it executed a program of its own
 	KindExec      Kind = "exec"      // a process replaced its program, or was refused to
@@ -45,12 +45,13 @@ type Event struct {
 	Container *Container `json:"container,omitempty"`
 	Process   *Process   `json:"process,omitempty"`
 
-	Exec    *Exec    `json:"exec,omitempty"`
-	Exit    *Exit    `json:"exit,omitempty"`
-	File    *File    `json:"file,omitempty"`
-	Network *Network `json:"network,omitempty"`
-	Gate    *Gate    `json:"gate,omitempty"`
-	Notice  *Notice  `json:"notice,omitempty"`
+	Exec    *Exec         `json:"exec,omitempty"`
+	Exit    *Exit         `json:"exit,omitempty"`
+	File    *File         `json:"file,omitempty"`
+	Network *Network      `json:"network,omitempty"`
+	Gate    *Gate         `json:"gate,omitempty"`
+	Notice  *Notice       `json:"notice,omitempty"`
+	Image   *ImageVerdict `json:"image,omitempty"`
 
 	// Decision is what was decided about the act and what came of it.
 	// Nil means: nothing was judged.
@@ -162,6 +163,14 @@ type Gate struct {
 	Action  string  `json:"action"` // create, start, exec, update, build, …
 	User    string  `json:"user,omitempty"`
 	Verdict Verdict `json:"verdict"`
+}
+
+// ImageVerdict is a verdict about an image that is not the one before: new
+// intelligence or another policy changed it.
+type ImageVerdict struct {
+	Image      Image   `json:"image"`
+	WasAllowed bool    `json:"wasAllowed"`
+	Verdict    Verdict `json:"verdict"`
 }
 
 // The codes of notices about containers.

@@ -78,18 +78,17 @@ type HostStatus struct {
 	IntelligenceBuilt time.Time `json:"intelligenceBuilt,omitzero"`
 	Doctor            Doctor    `json:"doctor"`
 	Containers        []Guarded `json:"containers"`
-	// Emitted = Stored + Dropped, per kind, since the kernel part was loaded.
+	// Accounts count events per kind since the kernel part was loaded.
 	Accounts []Account `json:"accounts,omitempty"`
 	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each
 }
 
-// Account counts events of one kind at the kernel's ring: what was emitted,
-// what found room there for the agent (Stored), and what did not (Dropped).
+// Account counts events of one kind at the kernel's ring: what was emitted, and
+// what of it found no room there for the agent (Dropped).
 // The agent judges all that it gets; it keeps incidents, and of the other
 // events those of containers, gates and agents.
 type Account struct {
 	Kind    Kind   `json:"kind"`
 	Emitted uint64 `json:"emitted"`
-	Stored  uint64 `json:"stored"`
 	Dropped uint64 `json:"dropped"`
 }

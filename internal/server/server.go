@@ -338,11 +338,15 @@ func (s *Server) upkeep(ctx context.Context) error {
 }
 
 // Ingest stores a batch of an agent, exactly once by key, and wakes whoever
-// waits for incidents. On an error nothing of it is stored.
+// waits for incidents. On an error nothing of it is stored; a batch that can
+// never be stored is bus.ErrRefuse.
 func (s *Server) Ingest(ctx context.Context, b api.Batch) error {
 	got, err := s.store.Ingest(ctx, b)
 	if err != nil {
 		s.metrics.failed.Inc()
+		if errors.Is(err, store.ErrMalformed) { // else it would dam up everybody's
+			return errors.Join(bus.ErrRefuse, err)
+		}
 		s.o.Log.Error("batch not stored; its agent keeps it", "agent", b.Agent, "error", err)
 		return err
 	}

@@ -182,18 +182,3 @@ func (s *Store) SaveCursor(ctx context.Context, name string, position uint64) er
 	_, err := s.exec(ctx, "cursor", "INSERT INTO cursors (name, position) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET position = excluded.position", name, int64(position))
 	return err
 }
-
-// Setting is a value kept by name, "" when it was never set.
-func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.read.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = $1", name).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return value, s.wrap("setting", err)
-}
-
-// PutSetting keeps a value by name.
-func (s *Store) PutSetting(ctx context.Context, name, value string) error {
-	_, err := s.exec(ctx, "setting", "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
-	return err
-}

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,19 +45,31 @@ func validDigest(d string) bool {
 	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
-// putImage stores a report under its image's digest. An older or equal scan of
-// the same image changes nothing.
-func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) (isNew bool, err error) {
-	if len(body) > MaxReport {
-		return false, reject("report has %d bytes, more than %d", len(body), MaxReport)
-	}
-	packed, err := pack(body)
+// isNewReport says whether a report is newer than all that the agent sent
+// before, by its sequence, and takes note of it. One that is not was delivered
+// again.
+func isNewReport(ctx context.Context, tx *sql.Tx, agent, epoch string, seq uint64) (bool, error) {
+	res, err := tx.ExecContext(ctx, `
+		INSERT INTO report_positions (agent, epoch, seq) VALUES ($1, $2, $3)
+		ON CONFLICT (agent) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+		WHERE excluded.epoch <> report_positions.epoch OR excluded.seq > report_positions.seq`, agent, epoch, int64(seq))
 	if err != nil {
 		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+// putImage stores a report under its image's digest; the last one that came
+// counts, whatever the clocks of agents say.
+func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) error {
+	packed, err := pack(body)
+	if err != nil {
+		return err
 	}
 	refs, err := json.Marshal(rep.Image.References)
 	if err != nil {
-		return false, err
+		return err
 	}
 	var verdict []byte
 	var judged int64
@@ -63,7 +77,7 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) (
 	if rep.Verdict != nil {
 		judged = nanos(rep.Time)
 		if verdict, err = json.Marshal(rep.Verdict); err != nil {
-			return false, err
+			return err
 		}
 	}
 	var matched int64
@@ -75,21 +89,16 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) (
 	if rep.Target != "" && len(rep.Image.References) == 0 {
 		name = rep.Target
 	}
-	res, err := tx.ExecContext(ctx, `
+	_, err = tx.ExecContext(ctx, `
 		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, report)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			matched = excluded.matched, report = excluded.report
-		WHERE excluded.scanned > images.scanned`,
+			matched = excluded.matched, report = excluded.report`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
 		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, packed)
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
+	return err
 }
 
 // summary is the rank of the worst finding (-1: none) and how many have a fix.
@@ -226,14 +235,68 @@ func (s *Store) Digests(ctx context.Context) ([]string, error) {
 	}, "SELECT digest FROM images ORDER BY digest")
 }
 
-// Judge keeps a newer verdict for an image.
+// Judge keeps a newer verdict for an image. One that is not the one before, by
+// what it allows and which rules are violated, is an event of kind image too.
 func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("verdict of %s: %w", digest, err)
 	}
-	_, err = s.exec(ctx, "keep verdict", "UPDATE images SET verdict = $1, refused = $2, judged = $3 WHERE digest = $4",
-		body, !v.Allowed, nanos(s.now()), digest)
+	now, gist := nanos(s.now()), gistOf(v)
+	return s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
+		var told, refs string
+		img := event.Image{Digest: digest}
+		err := tx.QueryRowContext(ctx, "SELECT told, refs, platform FROM images WHERE digest = $1", digest).Scan(&told, &refs, &img.Platform)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err == nil {
+			err = json.Unmarshal([]byte(refs), &img.References)
+		}
+		if err == nil && told != "" && told != gist {
+			err = putVerdictEvent(ctx, tx, now, event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v})
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE images SET verdict = $1, refused = $2, judged = $3, told = $4 WHERE digest = $5",
+			body, !v.Allowed, now, gist, digest)
+		return err
+	})
+}
+
+// The beginnings of a gist.
+const (
+	gistAllowed = "allowed"
+	gistRefused = "refused"
+)
+
+// gistOf is what makes a verdict another one: what it allows, and which rules
+// are violated.
+func gistOf(v event.Verdict) string {
+	rules := make([]string, 0, len(v.Violations)+1)
+	for _, x := range v.Violations {
+		rules = append(rules, fmt.Sprintf(" %q %q %v", x.Policy, x.Rule, x.Audit))
+	}
+	slices.Sort(rules)
+	word := gistRefused
+	if v.Allowed {
+		word = gistAllowed
+	}
+	return word + strings.Join(slices.Compact(rules), "")
+}
+
+// serverAgent stands as agent of the events that the server itself tells.
+const serverAgent = "server"
+
+func putVerdictEvent(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) error {
+	ev := event.Event{Key: "verdict/" + change.Image.Digest + "/" + rand.Text(), Kind: event.KindImage, Time: fromNanos(now), Image: &change}
+	body, err := json.Marshal(ev)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO events (agent, key, time, received, kind, container, body) VALUES ($1, $2, $3, $3, $4, '', $5)",
+		serverAgent, ev.Key, now, ev.Kind, body)
 	return err
 }
 

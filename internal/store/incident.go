@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -118,22 +117,6 @@ const differentPolicies = `WITH RECURSIVE different(one) AS (
 	SELECT MIN(policy) FROM incidents
 	UNION ALL SELECT (SELECT MIN(policy) FROM incidents WHERE policy > one) FROM different WHERE one IS NOT NULL)
 	SELECT one FROM different WHERE one IS NOT NULL`
-
-// Matches says whether an incident that has just arrived passes the filter.
-func (f IncidentFilter) Matches(i Incident) bool {
-	var c event.Container
-	if i.Container != nil {
-		c = *i.Container
-	}
-	same := func(want, have string) bool { return want == "" || want == have }
-	inContainer := f.Container == "" || f.Container == c.Name ||
-		f.Container == c.ID || len(f.Container) >= 12 && strings.HasPrefix(c.ID, f.Container)
-	return same(f.Key, i.Key) && same(f.Agent, i.Agent) && same(f.Host, i.Host) && same(f.Image, c.Image.Digest) &&
-		(f.Policy == "" || slices.Contains(strings.Split(i.Decision.Policy, ", "), f.Policy)) && same(f.Detection, i.Detection) &&
-		same(string(f.Outcome), string(i.Decision.Outcome)) && same(string(f.Control), string(i.Decision.Control)) &&
-		inContainer && (f.Severity == "" || i.Severity.Rank() >= f.Severity.Rank()) &&
-		strings.Contains(strings.ToLower(i.Sentence), strings.ToLower(f.Text)) && i.ID > f.After
-}
 
 func limit(n int) int {
 	if n <= 0 {

@@ -35,17 +35,18 @@ type Ingested struct {
 // Ingest stores a batch in one transaction, exactly once by agent and key: a
 // batch may come any number of times, whole or in part. Records that cannot be
 // read are kept as rejects, so that no batch comes back for ever.
-// On an error nothing of the batch is stored and it must not be acknowledged.
+// On an error nothing of the batch is stored and it must not be acknowledged;
+// one that wraps ErrMalformed comes again with every try.
 func (s *Store) Ingest(ctx context.Context, b api.Batch) (Ingested, error) {
 	if b.Version != api.Version {
-		return Ingested{}, fmt.Errorf("batch of agent %q has version %d, this server knows %d: upgrade the server first", b.Agent, b.Version, api.Version)
+		return Ingested{}, fmt.Errorf("%w: batch of agent %q has version %d, this server knows %d: upgrade the server first", ErrMalformed, b.Agent, b.Version, api.Version)
 	}
 	if b.Agent == "" {
-		return Ingested{}, errors.New("batch names no agent")
+		return Ingested{}, fmt.Errorf("%w: batch names no agent", ErrMalformed)
 	}
 	var done Ingested
 	err := s.tx(ctx, "ingest", func(tx *sql.Tx) error {
-		in := ingest{tx: tx, agent: b.Agent, now: nanos(s.now()), done: Ingested{}}
+		in := ingest{tx: tx, agent: b.Agent, epoch: b.Epoch, now: nanos(s.now()), done: Ingested{}}
 		for _, r := range b.Records {
 			if err := in.record(ctx, r); err != nil {
 				return err
@@ -64,6 +65,7 @@ func (s *Store) Ingest(ctx context.Context, b api.Batch) (Ingested, error) {
 type ingest struct {
 	tx       *sql.Tx
 	agent    string
+	epoch    string
 	now      int64
 	putEvent *sql.Stmt
 	done     Ingested
@@ -178,16 +180,19 @@ func (in *ingest) report(ctx context.Context, r api.Record) error {
 	if !validDigest(rep.Image.Digest) {
 		return reject("report: image digest %q is not sha256: and 64 hex digits", rep.Image.Digest)
 	}
-	isNew, err := putImage(ctx, in.tx, rep, r.Body)
+	if len(r.Body) > MaxReport {
+		return reject("report has %d bytes, more than %d", len(r.Body), MaxReport)
+	}
+	isNew, err := isNewReport(ctx, in.tx, in.agent, in.epoch, r.Sequence)
 	if err != nil {
 		return err
 	}
-	if isNew {
-		in.done.Images = append(in.done.Images, rep.Image.Digest)
-	} else {
+	if !isNew {
 		in.done.Known++
+		return nil
 	}
-	return nil
+	in.done.Images = append(in.done.Images, rep.Image.Digest)
+	return putImage(ctx, in.tx, rep, r.Body)
 }
 
 func (in *ingest) reject(ctx context.Context, r api.Record, reason string) error {

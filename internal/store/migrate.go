@@ -171,6 +171,17 @@ CREATE INDEX incidents_agent ON incidents (agent, id);
 CREATE INDEX audit_object ON audit (object, id);
 ALTER TABLE images ADD COLUMN matched BIGINT NOT NULL DEFAULT 0;
 `,
+	// 3: which report of an agent is the newest tells its sequence, for clocks go
+	// back; images say which verdict an event told of last ('': none was given).
+	`
+CREATE TABLE report_positions (
+	agent TEXT PRIMARY KEY,
+	epoch TEXT NOT NULL,
+	seq   BIGINT NOT NULL
+);
+ALTER TABLE images ADD COLUMN told TEXT NOT NULL DEFAULT '';
+DROP TABLE settings;
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

@@ -115,6 +115,8 @@ var (
 	ErrCorrupt  = errors.New("database file is damaged")
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("changed meanwhile")
+	// ErrMalformed: the batch can never be stored.
+	ErrMalformed = errors.New("malformed batch")
 )
 
 // SQLite's primary result codes, https://www.sqlite.org/rescode.html.
