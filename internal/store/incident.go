@@ -90,17 +90,17 @@ func (f IncidentFilter) where() *where {
 		w.add(`policy IN (`+differentPolicies+` AND ', ' || one || ', ' LIKE % ESCAPE '\')`, likePattern(", "+f.Policy+", "))
 	}
 	if f.Container != "" {
-		w.add("(name = % OR container = % OR (length(%) >= 12 AND substr(container, 1, length(%)) = %))", f.Container)
+		w.container(f.Container)
 	}
-	if rank := f.Severity.Rank(); rank > 0 {
+	// The worst is asked for by an index, for it may be rare.
+	if rank := f.Severity.Rank(); rank == event.SeverityCritical.Rank() {
+		w.add("severity = %", rank)
+	} else if rank > 0 {
 		w.add("severity >= %", rank)
 	}
 	if f.Text != "" {
 		w.add(`lower(sentence) LIKE % ESCAPE '\'`, likePattern(f.Text))
 		w.add("id > (SELECT COALESCE(MAX(id), 0) FROM incidents) - %", MaxSearched)
-	}
-	if !f.Since.IsZero() {
-		w.add("received >= %", nanos(f.Since))
 	}
 	if f.After > 0 {
 		w.add("id > %", int64(f.After))
@@ -109,6 +109,27 @@ func (f IncidentFilter) where() *where {
 		w.add("id < %", int64(f.Before))
 	}
 	return w
+}
+
+// since bounds a list by time. Ids rise as incidents arrive, so the first one
+// bounds what is read; the sum keeps SQLite to the order of ids.
+func (w *where) since(t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	w.add("received + 0 >= %", nanos(t))
+	w.add("id >= (SELECT MIN(id) FROM incidents WHERE received = (SELECT MIN(received) FROM incidents WHERE received >= %))", nanos(t))
+}
+
+// container selects by name, id, or the beginning of an id; each by its index.
+func (w *where) container(c string) {
+	ids := "SELECT id FROM incidents WHERE name = % UNION SELECT id FROM incidents WHERE container = %"
+	if len(c) >= 12 {
+		// What begins with c is not below c, and below c with a last character.
+		w.args = append(w.args, c+"\U0010ffff")
+		ids += fmt.Sprintf(" UNION SELECT id FROM incidents WHERE container >= %% AND container < $%d", len(w.args))
+	}
+	w.add("id IN ("+ids+")", c)
 }
 
 // differentPolicies reads each different value of incidents.policy by one step
@@ -139,6 +160,7 @@ func scanIncident(row scanner) (Incident, error) {
 // Incidents lists what passes the filter, newest arrival first.
 func (s *Store) Incidents(ctx context.Context, f IncidentFilter) ([]Incident, error) {
 	w, order := f.where(), " ORDER BY id DESC LIMIT "
+	w.since(f.Since)
 	if f.Oldest {
 		order = " ORDER BY id LIMIT "
 	}
@@ -164,9 +186,14 @@ type OutcomeCount struct {
 	Count    int
 }
 
-// CountIncidents counts what passes the filter by outcome and severity.
+// CountIncidents counts what passes the filter by outcome and severity. That
+// it groups by an expression keeps SQLite from reading the whole index of
+// outcomes for its order, instead of the range of times in its own.
 func (s *Store) CountIncidents(ctx context.Context, f IncidentFilter) ([]OutcomeCount, error) {
 	w := f.where()
+	if !f.Since.IsZero() {
+		w.add("received >= %", nanos(f.Since))
+	}
 	scan := func(row scanner) (c OutcomeCount, err error) {
 		var rank int
 		err = row.Scan(&c.Outcome, &rank, &c.Count)
@@ -174,7 +201,7 @@ func (s *Store) CountIncidents(ctx context.Context, f IncidentFilter) ([]Outcome
 		return c, err
 	}
 	return list(ctx, s, "count incidents", scan, "SELECT outcome, severity, COUNT(*) FROM incidents"+w.String()+
-		" GROUP BY outcome, severity ORDER BY severity DESC, outcome", w.args...)
+		" GROUP BY COALESCE(outcome, ''), severity ORDER BY severity DESC, outcome", w.args...)
 }
 
 // severityOf is the inverse of Severity.Rank.

@@ -165,6 +165,7 @@ CREATE TABLE settings (
 	// an index; images say what intelligence they were matched with (0: none).
 	`
 CREATE INDEX incidents_outcome ON incidents (outcome, id);
+CREATE INDEX incidents_severity ON incidents (severity, id);
 CREATE INDEX incidents_control ON incidents (control, id);
 CREATE INDEX incidents_name ON incidents (name, id);
 CREATE INDEX incidents_agent ON incidents (agent, id);
