@@ -9,13 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"modernc.org/sqlite" // also the database/sql driver "sqlite"
-
-	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 )
 
 // Options say what to build a bundle from.
@@ -30,11 +28,19 @@ type Options struct {
 	Ecosystems []string
 	// Program is the version in the User-Agent.
 	Program string
-	// Progress, if any, is called from the goroutine that called Build.
+	// Lists are hashes of malicious files and network indicators to take up.
+	Lists []List
+	// Detections is the address of an archive of detections; empty means the
+	// mirror's, or none.
+	Detections string
+	// Progress, if any, is never called by two goroutines at once.
 	Progress func(Progress)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
+
+// List is a list of hashes, addresses, networks and domains (feed.ParseObservables).
+type List struct{ Name, URL, Licence string }
 
 // Progress is how far a build has come.
 type Progress struct {
@@ -56,9 +62,6 @@ const (
 	StageDone  Stage = "done"
 )
 
-// DefaultEcosystems are those that the inventory of this version finds.
-func DefaultEcosystems() []string { return []string{"Debian", "Go", "npm"} }
-
 // Build fetches the sources and makes a signed bundle of them the current one.
 // A source that fails is kept from the bundle before, if that has it; the
 // manifest's Failures say so. When every source fails, the bundle before stays
@@ -70,7 +73,7 @@ func Build(ctx context.Context, o Options) (Manifest, error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
-	at, err := addressesOf(o.Source)
+	mirror, err := mirrorOf(o.Source)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -88,7 +91,7 @@ func Build(ctx context.Context, o Options) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	b := &builder{Options: o, at: at, dir: dir, fetcher: newFetcher(o.Program)}
+	b := &builder{Options: o, at: addresses{mirror}, dir: dir, fetcher: newFetcher(o.Program)}
 	b.previous, b.previousDB, b.distrust = previousBundle(ctx, o.Data)
 	m, err := b.build(ctx)
 	if err != nil {
@@ -128,6 +131,14 @@ type builder struct {
 	previous   Manifest
 	previousDB string
 	distrust   error // why the bundle before is not used
+
+	mu sync.Mutex // serialises Progress
+}
+
+func (b *builder) report(p Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Progress(p)
 }
 
 func (b *builder) build(ctx context.Context) (m Manifest, err error) {
@@ -135,16 +146,95 @@ func (b *builder) build(ctx context.Context) (m Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
+	all, err := b.gather(ctx, sources)
+	if err != nil {
+		return m, err
+	}
+	if err := b.allFailed(all); err != nil {
+		return m, err
+	}
+	if results, ok := b.nothingNew(all); ok {
+		return b.again(results)
+	}
 	if b.w, err = newWriter(ctx, filepath.Join(b.dir, "work.db")); err != nil {
 		return m, fmt.Errorf("the bundle's database in %s: %w", b.dir, err)
 	}
-	results, err := b.all(ctx, sources)
+	results, err := b.takeAll(ctx, all)
 	if err != nil {
 		return m, errors.Join(err, b.w.db.Close())
 	}
+	return b.seal(ctx, results)
+}
+
+// nothingNew says whether the rows of all sources are those of the bundle
+// before, and tells what became of each.
+func (b *builder) nothingNew(all []*gathered) ([]Source, bool) {
+	if b.previousDB == "" || len(all)+len(b.imported()) != len(b.previous.Sources) {
+		return nil, false
+	}
+	results := b.imported()
+	for _, g := range all {
+		if !g.known || g.err == nil {
+			return nil, false
+		}
+		results = append(results, b.kept(g))
+	}
+	for _, r := range results {
+		if !r.Imported {
+			b.report(Progress{Source: r.Name, Stage: StageDone, Result: r})
+		}
+	}
+	return results, true
+}
+
+// kept is the account of a source whose rows of the bundle before stay.
+func (b *builder) kept(g *gathered) Source {
+	result := g.before
+	if errors.Is(g.err, errUnchanged) {
+		result.Fetched, result.Error = b.Now().UTC(), ""
+	} else {
+		result.Error = g.err.Error()
+	}
+	return result
+}
+
+// imported are the sources that updates leave as they are.
+func (b *builder) imported() []Source {
+	var list []Source
+	for _, s := range b.previous.Sources {
+		if s.Imported && b.previousDB != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// again makes a folder of the database of the bundle before: same content, same
+// version, newer account of its sources.
+func (b *builder) again(results []Source) (Manifest, error) {
+	m := b.previous
+	m.Built, m.Sources = b.Now().UTC(), results
+	sortSources(m.Sources)
 	ready := filepath.Join(b.dir, "ready")
 	if err := os.Mkdir(ready, 0o700); err != nil {
 		return m, err
+	}
+	return m, os.Link(b.previousDB, filepath.Join(ready, dbName))
+}
+
+// seal finishes the database and describes it.
+func (b *builder) seal(ctx context.Context, results []Source) (m Manifest, err error) {
+	ecosystems, err := b.w.ecosystems(ctx)
+	if err != nil {
+		return m, errors.Join(err, b.w.db.Close())
+	}
+	for i := range results {
+		results[i].Ecosystems = ecosystems[results[i].Name]
+	}
+	sortSources(results)
+	ready := filepath.Join(b.dir, "ready")
+	if err := os.Mkdir(ready, 0o700); err != nil {
+		return m, errors.Join(err, b.w.db.Close())
 	}
 	path := filepath.Join(ready, dbName)
 	if err := b.w.finish(ctx, path); err != nil {
@@ -155,61 +245,127 @@ func (b *builder) build(ctx context.Context) (m Manifest, err error) {
 		return m, err
 	}
 	m.Version = m.Built.Format("2006-01-02") + "-" + m.SHA256[:12]
+	if b.previousDB != "" && b.previous.SHA256 == m.SHA256 {
+		m.Version = b.previous.Version
+	}
 	return m, os.Chmod(path, 0o644)
 }
 
-// all takes up one source after the other; it fails when none succeeds.
-func (b *builder) all(ctx context.Context, sources []source) ([]Source, error) {
-	var results []Source
+func sortSources(list []Source) {
+	slices.SortFunc(list, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// allFailed is an error when not one source could be read.
+func (b *builder) allFailed(all []*gathered) error {
 	var failures []error
-	for _, s := range sources {
-		result, err := b.one(ctx, s)
+	for _, g := range all {
+		if g.err == nil || errors.Is(g.err, errUnchanged) {
+			return nil
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", g.name, g.err))
+	}
+	return b.noSource(failures)
+}
+
+func (b *builder) noSource(failures []error) error {
+	kept := ""
+	if b.previousDB != "" {
+		kept = fmt.Sprintf("; bundle %s stays in use", b.previous.Version)
+	}
+	return fmt.Errorf("no source of advisories could be read%s: %w", kept, errors.Join(failures...))
+}
+
+// takeAll brings every source's rows into the database, one after the other;
+// it fails when none succeeds.
+func (b *builder) takeAll(ctx context.Context, all []*gathered) ([]Source, error) {
+	results := b.imported()
+	for _, s := range results {
+		if err := b.w.carry(ctx, s.Name, b.previousDB, nil); err != nil {
+			return nil, err
+		}
+	}
+	var failures []error
+	for _, g := range all {
+		result, err := b.take(ctx, g)
 		if err != nil {
 			return nil, err // this machine's fault, not the source's
 		}
 		if result.Error != "" {
-			failures = append(failures, fmt.Errorf("%s: %s", s.name, result.Error))
+			failures = append(failures, fmt.Errorf("%s: %s", g.name, result.Error))
 		}
 		results = append(results, result)
-		b.Progress(Progress{Source: s.name, Stage: StageDone, Result: result})
+		b.report(Progress{Source: g.name, Stage: StageDone, Result: result})
 	}
-	if len(failures) == len(sources) {
-		kept := ""
-		if b.previousDB != "" {
-			kept = fmt.Sprintf("; bundle %s stays in use", b.previous.Version)
-		}
-		return nil, fmt.Errorf("no source of advisories could be read%s: %w", kept, errors.Join(failures...))
+	if len(failures) == len(all) {
+		return nil, b.noSource(failures)
 	}
 	return results, nil
 }
 
-// one brings a source's rows into the database: new ones, or those of the
+// take brings a source's rows into the database: new ones, or those of the
 // bundle before when nothing changed or the source failed.
-func (b *builder) one(ctx context.Context, s source) (Source, error) {
-	before, known := b.previous.source(s.name)
-	known = known && !before.Fetched.IsZero()
-	result, err := b.renew(ctx, s, before, known)
+func (b *builder) take(ctx context.Context, g *gathered) (Source, error) {
+	result := Source{}
+	if g.err == nil {
+		result, g.err = b.read(ctx, g)
+	}
 	if ctx.Err() != nil {
 		return Source{}, context.Cause(ctx)
 	}
+	var stop localError
 	switch {
-	case isLocal(err):
-		return Source{}, fmt.Errorf("%s: %w; the bundle in use stays as it is", s.name, err)
-	case errors.Is(err, errUnchanged):
-		result = before
-		result.Fetched, result.Error = b.Now().UTC(), ""
-	case err != nil && known:
-		result = before
-		result.Error = err.Error()
-	case err != nil:
-		return Source{Name: s.name, URL: s.url, Error: b.explain(err)}, nil
-	default:
+	case isLocal(g.err), errors.As(g.err, &stop):
+		return Source{}, fmt.Errorf("%s: %w; the bundle in use stays as it is", g.name, g.err)
+	case g.err == nil:
 		return result, nil
+	case !g.known:
+		return Source{Name: g.name, URL: g.url, Licence: g.licence, Error: b.explain(g.err)}, nil
 	}
-	if err := b.w.carry(ctx, s.name, b.previousDB); err != nil {
+	return b.kept(g), b.w.carry(ctx, g.name, b.previousDB, nil)
+}
+
+// read takes up what was fetched of a source.
+func (b *builder) read(ctx context.Context, g *gathered) (result Source, err error) {
+	b.report(Progress{Source: g.name, Stage: StageRead})
+	note := &notes{}
+	var updated time.Time
+	if g.file.path != "" {
+		updated, err = b.readFile(ctx, g, note)
+	} else {
+		err = b.takeChanged(ctx, g, note)
+		note.skipped += g.before.Skipped
+		note.examples = append(note.examples, g.before.Examples...)
+		note.examples = note.examples[:min(len(note.examples), maxExamples)]
+	}
+	if err != nil {
 		return Source{}, err
 	}
-	return result, nil
+	result = Source{Name: g.name, URL: g.url, Licence: g.licence, Updated: g.newest, Fetched: b.Now().UTC(),
+		Skipped: note.skipped, Examples: note.examples, Index: g.index,
+		ETag: g.file.etag, LastModified: g.file.lastModified, Digest: g.file.digest}
+	if g.newest.IsZero() {
+		result.Updated = updated
+	}
+	if !updated.IsZero() && updated.Before(g.newest) {
+		// The export is older than the list of changes: what lies between is
+		// asked for next time.
+		result.Updated, result.Index = updated, Validator{}
+	}
+	result.Records, err = b.w.records(ctx, g.name)
+	return result, local(err)
+}
+
+func (b *builder) readFile(ctx context.Context, g *gathered, note *notes) (updated time.Time, err error) {
+	file, err := os.Open(g.file.path)
+	if err != nil {
+		return time.Time{}, local(err)
+	}
+	defer func() { _ = errors.Join(file.Close(), os.Remove(g.file.path)) }() // the scratch folder goes anyway
+	if err := b.w.begin(ctx); err != nil {
+		return time.Time{}, local(err)
+	}
+	updated, err = g.source.read(ctx, b.w, file, note)
+	return updated, b.w.end(err)
 }
 
 // isLocal tells this machine's faults, a full disk above all, from a source's.
@@ -225,121 +381,6 @@ func (b *builder) explain(err error) string {
 		return fmt.Sprintf("%v; and nothing was kept: %v", err, b.distrust)
 	}
 	return err.Error()
-}
-
-// renew fetches and reads a source; errUnchanged means that the rows of the
-// bundle before are those of now.
-func (b *builder) renew(ctx context.Context, s source, before Source, known bool) (Source, error) {
-	b.Progress(Progress{Source: s.name, Stage: StageFetch, Total: -1})
-	condition := Source{}
-	if known && before.URL == s.url && b.previous.Reader == reader {
-		condition = before
-	}
-	got, err := b.fetcher.get(ctx, s.url, b.dir, s.limit, condition, func(done, total int64) {
-		b.Progress(Progress{Source: s.name, Stage: StageFetch, Done: done, Total: total})
-	})
-	if err != nil {
-		return Source{}, err
-	}
-	defer func() { _ = os.Remove(got.path) }() // the scratch folder goes anyway
-	if condition.Digest == got.digest && got.digest != "" {
-		return Source{}, errUnchanged
-	}
-	b.Progress(Progress{Source: s.name, Stage: StageRead})
-	note := &notes{}
-	updated, err := b.read(ctx, s, got.path, note)
-	if err != nil {
-		return Source{}, err
-	}
-	result := Source{Name: s.name, URL: s.url, Updated: cmp.Or(b.newest(ctx, s, note), updated), Fetched: b.Now().UTC(),
-		Skipped: note.skipped, Examples: note.examples,
-		ETag: got.etag, LastModified: got.lastModified, Digest: got.digest}
-	result.Records, result.Ecosystems, err = b.w.counts(ctx, s.name)
-	return result, err
-}
-
-func (b *builder) read(ctx context.Context, s source, path string, note *notes) (updated time.Time, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return time.Time{}, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	if err := b.w.begin(ctx); err != nil {
-		return time.Time{}, err
-	}
-	updated, err = s.read(ctx, b.w, file, note)
-	return updated, b.w.end(err)
-}
-
-// newest asks modified_id.csv how new the export is; a publisher without one,
-// or with one that states no time, leaves that to the records.
-func (b *builder) newest(ctx context.Context, s source, note *notes) time.Time {
-	if s.csv == "" {
-		return time.Time{}
-	}
-	got, err := b.fetcher.get(ctx, s.csv, b.dir, maxCSV, Source{}, nil)
-	if err != nil {
-		if !errors.Is(err, errAbsent) {
-			note.skip("modified_id.csv", err)
-		}
-		return time.Time{}
-	}
-	file, err := os.Open(got.path)
-	if err != nil {
-		return time.Time{}
-	}
-	defer func() { _ = errors.Join(file.Close(), os.Remove(got.path)) }() // the scratch folder goes anyway
-	newest, err := feed.NewestModified(file)
-	if err != nil {
-		note.skip("modified_id.csv", err)
-	}
-	return newest
-}
-
-// sources lists what to take up, in a fixed order.
-func (b *builder) sources(ctx context.Context) ([]source, error) {
-	wanted := b.Ecosystems
-	if len(wanted) == 0 {
-		wanted = DefaultEcosystems()
-	}
-	offered, offerErr := b.offered(ctx)
-	if slices.Contains(wanted, "all") {
-		if offerErr != nil {
-			return nil, fmt.Errorf("cannot find out what all ecosystems are: %w", offerErr)
-		}
-		wanted = append([]string{"Debian"}, offered...)
-	}
-	list := []source{kevSource(b.at)}
-	wanted = slices.Compact(slices.Sorted(slices.Values(wanted)))
-	for _, ecosystem := range wanted {
-		switch {
-		case !feed.ValidEcosystem(ecosystem):
-			return nil, fmt.Errorf("ecosystem %q: not a name of an OSV ecosystem without a release, such as npm or Go", ecosystem)
-		case ecosystem == "Debian":
-			list = append(list, debianSource(b.at))
-			if slices.Contains(offered, "Debian") {
-				list = append(list, ratingSource(b.at))
-			}
-		case offerErr == nil && !slices.Contains(offered, ecosystem):
-			return nil, fmt.Errorf("ecosystem %q: %s does not offer it; it offers: %s", ecosystem, b.at.osv, strings.Join(offered, ", "))
-		default:
-			list = append(list, osvSource(b.at, ecosystem))
-		}
-	}
-	return list, nil
-}
-
-func (b *builder) offered(ctx context.Context) ([]string, error) {
-	got, err := b.fetcher.get(ctx, b.at.osv+"/ecosystems.txt", b.dir, 1<<20, Source{}, nil)
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.Open(got.path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = errors.Join(file.Close(), os.Remove(got.path)) }() // the scratch folder goes anyway
-	return feed.Ecosystems(file)
 }
 
 // writeManifest completes a bundle's folder.

@@ -25,7 +25,7 @@ const (
 	maxCSV     = 256 << 20 // a modified_id.csv
 )
 
-// fetcher gets publishers' files. It is used by one goroutine.
+// fetcher gets publishers' files. Safe for concurrent use.
 type fetcher struct {
 	client *http.Client
 	agent  string // User-Agent
@@ -92,7 +92,7 @@ func checkURL(u *url.URL) error {
 // earlier answer said of itself; an unchanged file is errUnchanged, one that
 // does not exist errAbsent. progress, if any, is called with bytes so far and
 // in all (-1: unknown).
-func (f *fetcher) get(ctx context.Context, address, dir string, limit int64, known Source, progress func(done, total int64)) (download, error) {
+func (f *fetcher) get(ctx context.Context, address, dir string, limit int64, known Validator, progress func(done, total int64)) (download, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	response, err := f.open(ctx, address, known)
@@ -124,7 +124,7 @@ func (f *fetcher) get(ctx context.Context, address, dir string, limit int64, kno
 	return got, nil
 }
 
-func (f *fetcher) open(ctx context.Context, address string, known Source) (*http.Response, error) {
+func (f *fetcher) open(ctx context.Context, address string, known Validator) (*http.Response, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, err

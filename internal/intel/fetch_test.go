@@ -49,7 +49,7 @@ func TestFetchIsBounded(t *testing.T) {
 		if path == "/stall" {
 			f.stall = 20 * time.Millisecond
 		}
-		_, err := f.get(t.Context(), server.URL+path, dir, 10<<10, Source{}, nil)
+		_, err := f.get(t.Context(), server.URL+path, dir, 10<<10, Validator{}, nil)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}

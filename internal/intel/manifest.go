@@ -13,11 +13,11 @@ import (
 
 // Schema is the version of the bundle's form. An older program refuses a newer
 // bundle; a newer program refuses an older one too, as an update makes it anew.
-const Schema = 1
+const Schema = 2
 
 // reader is raised when the same publishers' bytes are read differently: then
 // nothing is carried over as unchanged.
-const reader = 1
+const reader = 2
 
 // The reasons for which a bundle is not used. Errors of Open wrap one of them,
 // and name the file and the way out.
@@ -44,6 +44,12 @@ type Manifest struct {
 type Source struct {
 	Name string `json:"name"` // kev, debian, osv/npm, …
 	URL  string `json:"url"`
+	// Licence of the data, in the publisher's words or as an SPDX id; empty when
+	// the publisher states none.
+	Licence string `json:"licence,omitempty"`
+	// Imported says that the data came from another scanner's database or a
+	// list on disk, which updates leave as it is.
+	Imported bool `json:"imported,omitempty"`
 	// Ecosystems counts the vulnerabilities known per ecosystem (Debian:12).
 	Ecosystems map[string]int `json:"ecosystems,omitempty"`
 	Records    int            `json:"records"` // kept ones; withdrawn ones are not
@@ -63,7 +69,18 @@ type Source struct {
 	ETag         string `json:"etag,omitempty"`
 	LastModified string `json:"lastModified,omitempty"`
 	Digest       string `json:"digest,omitempty"`
+	// The same of the publisher's list of changes, for those that have one.
+	Index Validator `json:"index,omitzero"`
 }
+
+// Validator is what a publisher's answer says of its own version.
+type Validator struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"lastModified,omitempty"`
+	Digest       string `json:"digest,omitempty"`
+}
+
+func (s Source) validator() Validator { return Validator{s.ETag, s.LastModified, s.Digest} }
 
 // Age is the time that the data are known to be good for: the publisher's own
 // statement of their newest change, else when they were fetched.

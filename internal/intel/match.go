@@ -2,8 +2,6 @@ package intel
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,6 +63,9 @@ func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Findin
 		return nil, nil
 	}
 	m.seen[s.ecosystem] = true
+	if !m.bundle.packages.has(packageHash(s.ecosystem, s.name)) {
+		return nil, nil // most packages: nothing is known of them
+	}
 	hits, done := m.hits[s]
 	if !done {
 		var err error
@@ -112,22 +113,32 @@ func (m *matching) subjectOf(pkg event.Package) subject {
 }
 
 func (m *matching) lookup(ctx context.Context, s subject, order vuln.Order) ([]vuln.Hit, error) {
+	entries, err := m.bundle.entries(ctx, packageKey{s.ecosystem, s.name})
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
 	if _, err := order(s.version, s.version); err != nil {
 		m.unordered[s.ecosystem] = append(m.unordered[s.ecosystem], s.name+" "+s.version)
 	}
-	entries, err := m.bundle.entries(ctx, packageKey{s.ecosystem, s.name})
-	if err != nil {
-		return nil, err
-	}
+	modular := strings.Contains(s.version, ".module")
 	var hits []vuln.Hit
 	for _, e := range entries {
 		for i := range e.affected {
+			if e.affected[i].Module != "" && !modular {
+				continue // about builds of a module, which this is not
+			}
 			// An error is the subject's (told above) or a malformed
 			// range's, which says nothing about any version.
-			if hit, fixed, _ := e.affected[i].Affects(order, s.version); hit {
-				hits = append(hits, vuln.NewHit(e.advisory, &e.affected[i], fixed))
-				break
+			hit, fixed, _ := e.affected[i].Affects(order, s.version)
+			if !hit {
+				continue
 			}
+			advisory, err := m.bundle.advisory(ctx, e.feed, e.id)
+			if err != nil {
+				return nil, err
+			}
+			hits = append(hits, vuln.NewHit(advisory, &e.affected[i], fixed))
+			break
 		}
 	}
 	return hits, nil
@@ -178,89 +189,4 @@ func count(n int) string {
 		return "1 package"
 	}
 	return fmt.Sprintf("%d packages", n)
-}
-
-// entries is what the bundle says about a package.
-func (b *Bundle) entries(ctx context.Context, key packageKey) ([]entry, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if cached, ok := b.cache[key]; ok {
-		return cached, nil
-	}
-	entries, err := b.query(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	if len(b.cache) >= maxCached {
-		clear(b.cache)
-	}
-	b.cache[key] = entries
-	return entries, nil
-}
-
-func (b *Bundle) query(ctx context.Context, key packageKey) ([]entry, error) {
-	rows, err := b.lookup.QueryContext(ctx, key.ecosystem, key.name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var entries []entry
-	for rows.Next() {
-		var detail, versions []byte
-		var e entry
-		if err := rows.Scan(&detail, &versions); err != nil {
-			return nil, err
-		}
-		if err := errors.Join(b.rows.unpack(detail, &e.advisory), b.rows.unpack(versions, &e.affected)); err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, rows.Err()
-}
-
-// enrich adds what is known by CVE: exploitation, and a severity when the
-// advisories give none.
-func (b *Bundle) enrich(ctx context.Context, f *event.Finding) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, id := range append([]string{f.ID}, f.Aliases...) {
-		f.KnownExploited = f.KnownExploited || b.exploited[id]
-		if f.Severity != event.SeverityUnknown || !strings.HasPrefix(id, "CVE-") {
-			continue
-		}
-		r, err := b.rated(ctx, id)
-		if err != nil {
-			return err
-		}
-		if r.severity != "" {
-			f.Severity, f.SeveritySource = r.severity, r.source
-			if f.CVSS == "" {
-				f.CVSS = r.cvss
-			}
-		}
-	}
-	return nil
-}
-
-// rated is what another publisher says of a CVE's severity.
-type rated struct {
-	severity     event.Severity
-	source, cvss string
-}
-
-func (b *Bundle) rated(ctx context.Context, cve string) (rated, error) {
-	if r, ok := b.ratings[cve]; ok {
-		return r, nil
-	}
-	var r rated
-	err := b.rating.QueryRowContext(ctx, cve).Scan(&r.severity, &r.source, &r.cvss)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return rated{}, err
-	}
-	if len(b.ratings) >= maxCached {
-		clear(b.ratings)
-	}
-	b.ratings[cve] = r
-	return r, nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
 
@@ -20,28 +21,39 @@ type Bundle struct {
 	manifest Manifest
 	now      func() time.Time
 	db       *sql.DB
+	packages filter // over affected
+	files    filter // over malware
 
 	mu sync.Mutex // guards everything that follows, and serialises queries
-	// cache holds what was asked before, absent packages too; rows do not
-	// change below an open bundle.
+	// cache holds what was asked before; rows do not change below an open
+	// bundle. cached counts its entries.
 	cache     map[packageKey][]entry
-	ratings   map[string]rated // by CVE, unrated ones too
+	cached    int
+	details   map[packageKey]vuln.Advisory // by feed and row, of advisories that hit
+	ratings   map[string][]event.Rating    // by CVE, unrated ones too
 	exploited map[string]bool
 	rows      *unpacker
-	lookup    *sql.Stmt
-	rating    *sql.Stmt
+	queries   queries
+}
+
+// queries are prepared once.
+type queries struct {
+	affected, advisory, rating, likelihood, malware *sql.Stmt
 }
 
 type packageKey struct{ ecosystem, name string }
 
 // entry is what one advisory says about one package.
 type entry struct {
-	advisory vuln.Advisory
+	feed, id string
 	affected []vuln.Affected
 }
 
-// maxCached bounds the packages that are remembered.
-const maxCached = 50_000
+// Bounds of what is remembered: entries of packages, and what is known by name.
+const (
+	maxCachedEntries = 200_000
+	maxCachedNames   = 20_000
+)
 
 // wayOut is the end of every message about an unusable bundle.
 const wayOut = "run `breakwater intel update` to make a new one"
@@ -71,16 +83,27 @@ func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, dbName)
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1&_pragma=query_only(1)")
+	db, err := openDatabase(path)
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1) // opened now and kept: the folder may be replaced
-	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, ratings: map[string]rated{}, rows: newUnpacker()}
+	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, details: map[packageKey]vuln.Advisory{},
+		ratings: map[string][]event.Rating{}, rows: newUnpacker()}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, err, wayOut), db.Close())
 	}
 	return b, nil
+}
+
+// openDatabase opens a bundle's database for reading; its one connection stays,
+// as the folder may be replaced.
+func openDatabase(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1&_pragma=query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
 }
 
 func (b *Bundle) prepare(ctx context.Context) (err error) {
@@ -91,15 +114,30 @@ func (b *Bundle) prepare(ctx context.Context) (err error) {
 	if version != Schema {
 		return fmt.Errorf("the database has schema %d, its manifest %d", version, Schema)
 	}
-	b.lookup, err = b.db.PrepareContext(ctx, `SELECT a.detail, f.versions FROM affected f
-		JOIN advisory a ON a.feed = f.feed AND a.id = f.id
-		WHERE f.ecosystem = ?1 AND f.name = ?2 ORDER BY f.feed, f.id`)
-	if err != nil {
-		return err
+	for _, f := range []struct {
+		name string
+		into *filter
+	}{{"affected", &b.packages}, {"malware", &b.files}} {
+		if err := b.db.QueryRowContext(ctx, "SELECT bits FROM filter WHERE name = ?1", f.name).Scan((*[]byte)(f.into)); err != nil {
+			return fmt.Errorf("the filter of %s: %w", f.name, err)
+		}
+		if len(*f.into) == 0 {
+			return fmt.Errorf("the filter of %s is empty", f.name)
+		}
 	}
-	b.rating, err = b.db.PrepareContext(ctx, `SELECT severity, source, cvss FROM rating WHERE cve = ?1 ORDER BY feed LIMIT 1`)
-	if err != nil {
-		return err
+	for _, q := range []struct {
+		into *(*sql.Stmt)
+		text string
+	}{
+		{&b.queries.affected, "SELECT feed, id, versions FROM affected WHERE ecosystem = ?1 AND name = ?2 ORDER BY feed, id"},
+		{&b.queries.advisory, "SELECT detail FROM advisory WHERE feed = ?1 AND id = ?2"},
+		{&b.queries.rating, "SELECT severity, source, cvss FROM rating WHERE cve = ?1 ORDER BY feed, id"},
+		{&b.queries.likelihood, "SELECT score, percentile FROM likelihood WHERE cve = ?1 ORDER BY feed LIMIT 1"},
+		{&b.queries.malware, "SELECT name, feed FROM malware WHERE hash = ?1 ORDER BY feed LIMIT 1"},
+	} {
+		if *q.into, err = b.db.PrepareContext(ctx, q.text); err != nil {
+			return err
+		}
 	}
 	b.exploited, err = b.readExploited(ctx)
 	return err

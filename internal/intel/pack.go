@@ -29,6 +29,10 @@ func pack(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return deflate(text)
+}
+
+func deflate(text []byte) ([]byte, error) {
 	var out bytes.Buffer
 	if err := flate.StatelessDeflate(&out, text, true, []byte(dictionary)); err != nil {
 		return nil, err
@@ -44,17 +48,25 @@ func newUnpacker() *unpacker {
 }
 
 func (u *unpacker) unpack(row []byte, v any) error {
-	if err := u.r.(flate.Resetter).Reset(bytes.NewReader(row), []byte(dictionary)); err != nil {
+	text, err := u.inflate(row)
+	if err != nil {
 		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
+func (u *unpacker) inflate(row []byte) ([]byte, error) {
+	if err := u.r.(flate.Resetter).Reset(bytes.NewReader(row), []byte(dictionary)); err != nil {
+		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(u.r, maxRow+1))
 	if err != nil {
-		return fmt.Errorf("a row: %w", err)
+		return nil, fmt.Errorf("a row: %w", err)
 	}
 	if len(text) > maxRow {
-		return fmt.Errorf("a row unpacks to more than %d bytes", maxRow)
+		return nil, fmt.Errorf("a row unpacks to more than %d bytes", maxRow)
 	}
-	return json.Unmarshal(text, v)
+	return text, nil
 }
 
 // maxRow bounds an unpacked row: what one record may hold.

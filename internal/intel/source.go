@@ -2,55 +2,45 @@ package intel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
 
-// The public sources.
-const (
-	publicOSV     = "https://osv-vulnerabilities.storage.googleapis.com"
-	publicTracker = "https://security-tracker.debian.org/tracker/data/json"
-	publicKEV     = "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json"
-)
-
-// addresses says where the publishers' files are.
-type addresses struct{ osv, tracker, kev string }
-
-// addressesOf gives the public addresses, or those of one base that mirrors the
-// publishers' layouts: BASE/osv/, BASE/debian/tracker.json, BASE/kev/….
-func addressesOf(base string) (addresses, error) {
-	if base == "" {
-		return addresses{publicOSV, publicTracker, publicKEV}, nil
-	}
-	u, err := url.Parse(base)
-	if err != nil {
-		return addresses{}, fmt.Errorf("source %q: %w", base, err)
-	}
-	if u.Scheme == "" || u.Scheme != "file" && u.Host == "" {
-		return addresses{}, fmt.Errorf("source %q: not an address such as https://mirror.example/advisories or file:///mnt/advisories", base)
-	}
-	if err := checkURL(u); err != nil {
-		return addresses{}, fmt.Errorf("source %w", err)
-	}
-	at := func(elem ...string) string { return u.JoinPath(elem...).String() }
-	return addresses{at("osv"), at("debian", "tracker.json"), at("kev", "known_exploited_vulnerabilities.json")}, nil
+// source is one publisher's data set: where it is and how its file is read
+// into the writer. Each is taken up, kept and told of by itself.
+type source struct {
+	name    string
+	url     string
+	limit   int64
+	licence string
+	// optional sources are those that nobody asked for by name: one that a
+	// mirror does not have, and never had, is no failure.
+	optional bool
+	// pointer, if any, finds the next address in what the one before holds; after
+	// hops of them it is the file's.
+	pointer func(base, text string) (address string, err error)
+	hops    int
+	changes *changes // nil when the publisher lists none
+	// read returns the publisher's own newest change, or zero.
+	read func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error)
 }
 
-// source is one publisher's data set: where it is and how its file is read
-// into the writer. Read returns the publisher's own newest change, or zero.
-type source struct {
-	name  string
-	url   string
-	csv   string // address of modified_id.csv, if there is one
-	limit int64
-	read  func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error)
+// changes is a publisher's list of its records and when they changed, by which
+// an update reads the changed ones only.
+type changes struct {
+	url  string
+	list func(file *os.File) ([]feed.Change, error)
+	// whole says that the list names every record: those it lacks are gone.
+	whole  bool
+	record func(path string) (address string)
+	id     func(path string) (record string)
+	// read takes up one record.
+	read func(ctx context.Context, w *writer, data []byte, note *notes) error
 }
 
 // notes collects what a reader left out.
@@ -71,75 +61,35 @@ func (n *notes) skip(name string, err error) {
 // check notes what of an advisory cannot be judged; the rest of it can.
 func (n *notes) check(a vuln.Advisory, keep func(string) bool) {
 	for i := range a.Affected {
-		order, ok := vuln.OrderOf(a.Affected[i].Ecosystem)
-		if !ok || !keep(a.Affected[i].Ecosystem) {
+		x := &a.Affected[i]
+		order, ok := vuln.OrderOf(x.Ecosystem)
+		if !ok || !keep(x.Ecosystem) {
 			continue
 		}
-		if err := a.Affected[i].Check(order); err != nil {
+		if err := x.Check(order); err != nil {
 			n.skip(a.ID, err)
+			return
 		}
 	}
 }
 
-func kevSource(at addresses) source {
-	return source{name: "kev", url: at.kev, limit: maxKEV,
-		read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
-			catalogue, err := feed.ParseKEV(file)
-			if err != nil {
-				return time.Time{}, err
-			}
-			for _, name := range catalogue.Skipped {
-				note.skip(name, errors.New("no usable CVE id"))
-			}
-			for _, e := range catalogue.Entries {
-				if err := w.exploit(ctx, "kev", e); err != nil {
-					return time.Time{}, err
-				}
-			}
-			return catalogue.Released, nil
-		}}
-}
+// place joins a base address and path elements.
+func place(base *url.URL, elem ...string) string { return base.JoinPath(elem...).String() }
 
-func debianSource(at addresses) source {
-	return source{name: "debian", url: at.tracker, limit: maxTracker,
-		read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
-			every := func(string) bool { return true }
-			add := func(a vuln.Advisory) error { return w.add(ctx, "debian", a, every) }
-			return time.Time{}, feed.ParseTracker(file, add, note.skip)
-		}}
-}
-
-func osvSource(at addresses, ecosystem string) source {
-	keep := func(name string) bool { return name == ecosystem || strings.HasPrefix(name, ecosystem+":") }
-	return osvExport(at, ecosystem, keep)
-}
-
-// ratingSource reads OSV's export of Debian for severities only: what is
-// affected, the security tracker says itself.
-func ratingSource(at addresses) source {
-	return osvExport(at, "Debian", func(string) bool { return false })
-}
-
-func osvExport(at addresses, ecosystem string, keep func(string) bool) source {
-	name, base := "osv/"+ecosystem, at.osv+"/"+url.PathEscape(ecosystem)
-	return source{name: name, url: base + "/all.zip", csv: base + "/modified_id.csv", limit: maxExport,
-		read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
-			info, err := file.Stat()
-			if err != nil {
-				return time.Time{}, err
-			}
-			var newest time.Time
-			each := func(a vuln.Advisory) error {
-				if a.Modified.After(newest) {
-					newest = a.Modified
-				}
-				if a.Withdrawn {
-					return nil
-				}
-				note.check(a, keep)
-				return errors.Join(w.rate(ctx, name, a), w.add(ctx, name, a, keep))
-			}
-			err = feed.ReadExport(ctx, file, info.Size(), each, note.skip)
-			return newest, err
-		}}
+// mirrorOf reads the address of a mirror; nil when there is none.
+func mirrorOf(base string) (*url.URL, error) {
+	if base == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", base, err)
+	}
+	if u.Scheme == "" || u.Scheme != "file" && u.Host == "" {
+		return nil, fmt.Errorf("source %q: not an address such as https://mirror.example/advisories or file:///mnt/advisories", base)
+	}
+	if err := checkURL(u); err != nil {
+		return nil, fmt.Errorf("source %w", err)
+	}
+	return u, nil
 }

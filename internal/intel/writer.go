@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,7 +26,9 @@ type writer struct {
 	db *sql.DB
 	tx *sql.Tx
 
-	advisory, affected, rating, exploited *sql.Stmt
+	others int // rows besides advisories since begin
+
+	advisory, affected, rating, exploited, likelihood, malware, indicator, detection *sql.Stmt
 }
 
 // newWriter makes the database. Nothing of it need survive a crash before
@@ -47,6 +50,7 @@ func (w *writer) begin(ctx context.Context) (err error) {
 	if w.tx, err = w.db.BeginTx(ctx, nil); err != nil {
 		return err
 	}
+	w.others = 0
 	prepare := func(query string) *sql.Stmt {
 		stmt, e := w.tx.PrepareContext(ctx, query)
 		err = errors.Join(err, e)
@@ -55,8 +59,12 @@ func (w *writer) begin(ctx context.Context) (err error) {
 	w.advisory = prepare(`INSERT INTO advisory VALUES (?1, ?2, ?3)
 		ON CONFLICT DO UPDATE SET detail = excluded.detail WHERE length(excluded.detail) > length(detail)`)
 	w.affected = prepare("INSERT OR IGNORE INTO affected VALUES (?1, ?2, ?3, ?4, ?5)")
-	w.rating = prepare("INSERT OR IGNORE INTO rating VALUES (?1, ?2, ?3, ?4, ?5)")
+	w.rating = prepare("INSERT OR IGNORE INTO rating VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
 	w.exploited = prepare("INSERT OR IGNORE INTO exploited VALUES (?1, ?2, ?3)")
+	w.likelihood = prepare("INSERT OR IGNORE INTO likelihood VALUES (?1, ?2, ?3, ?4)")
+	w.malware = prepare("INSERT OR IGNORE INTO malware VALUES (?1, ?2, ?3)")
+	w.indicator = prepare("INSERT OR IGNORE INTO indicator VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+	w.detection = prepare("INSERT INTO detection VALUES (?1, ?2, ?3)")
 	if err != nil {
 		return errors.Join(err, w.tx.Rollback())
 	}
@@ -71,10 +79,19 @@ func (w *writer) end(failed error) error {
 	return w.tx.Commit()
 }
 
-// add writes an advisory with those of its packages that keep names. Of an id that
+// rowID: a record is what a publisher gives out under one name; of what it says about a
+// vulnerability the rows are named after both, so that a record can be replaced.
+func rowID(record, vulnerability string) string {
+	if record == vulnerability {
+		return record
+	}
+	return record + "#" + vulnerability
+}
+
+// add writes an advisory of a record with those of its packages that keep names. Of an id that
 // comes more than once in a feed (Debian's, per source package) the fuller
 // details stay.
-func (w *writer) add(ctx context.Context, name string, a vuln.Advisory, keep func(ecosystem string) bool) error {
+func (w *writer) add(ctx context.Context, name, record string, a vuln.Advisory, keep func(ecosystem string) bool) error {
 	groups := byPackage(a.Affected, keep)
 	if len(groups) == 0 {
 		return nil
@@ -83,15 +100,16 @@ func (w *writer) add(ctx context.Context, name string, a vuln.Advisory, keep fun
 	if err != nil {
 		return err
 	}
-	if _, err := w.advisory.ExecContext(ctx, name, a.ID, detail); err != nil {
+	id := rowID(record, a.ID)
+	if _, err := w.advisory.ExecContext(ctx, name, id, detail); err != nil {
 		return err
 	}
 	for _, g := range groups {
-		versions, err := pack(g)
+		versions, err := encodeAffected(g)
 		if err != nil {
 			return err
 		}
-		if _, err := w.affected.ExecContext(ctx, g[0].Ecosystem, g[0].Name, name, a.ID, versions); err != nil {
+		if _, err := w.affected.ExecContext(ctx, g[0].Ecosystem, g[0].Name, name, id, versions); err != nil {
 			return err
 		}
 	}
@@ -117,7 +135,7 @@ func byPackage(affected []vuln.Affected, keep func(string) bool) [][]vuln.Affect
 }
 
 // rate records an advisory's severity for the CVEs that it is about.
-func (w *writer) rate(ctx context.Context, name string, a vuln.Advisory) error {
+func (w *writer) rate(ctx context.Context, name, record string, a vuln.Advisory) error {
 	if a.Severity.Rank() <= event.SeverityUnknown.Rank() {
 		return nil
 	}
@@ -125,69 +143,187 @@ func (w *writer) rate(ctx context.Context, name string, a vuln.Advisory) error {
 		if !strings.HasPrefix(id, "CVE-") {
 			continue
 		}
-		if _, err := w.rating.ExecContext(ctx, id, name, string(a.Severity), a.SeveritySource, a.CVSS); err != nil {
+		w.others++
+		if _, err := w.rating.ExecContext(ctx, id, name, record, string(a.Severity), a.SeveritySource, a.CVSS); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (w *writer) score(ctx context.Context, name string, r feed.Rating) error {
+	w.others++
+	_, err := w.rating.ExecContext(ctx, r.CVE, name, r.CVE, string(r.Severity), r.Source, r.Vector)
+	return err
+}
+
 func (w *writer) exploit(ctx context.Context, name string, e feed.Exploited) error {
+	w.others++
 	_, err := w.exploited.ExecContext(ctx, e.CVE, name, e.Added)
 	return err
 }
 
-// carry copies a feed's rows from the database of an earlier bundle.
-func (w *writer) carry(ctx context.Context, name, from string) (err error) {
-	if _, err := w.db.ExecContext(ctx, "ATTACH DATABASE ?1 AS earlier", "file:"+from+"?mode=ro&immutable=1"); err != nil {
+func (w *writer) likely(ctx context.Context, name string, e feed.Exploitability) error {
+	w.others++
+	_, err := w.likelihood.ExecContext(ctx, e.CVE, name, e.Score, e.Percentile)
+	return err
+}
+
+func (w *writer) observe(ctx context.Context, name string, o feed.Observable) error {
+	w.others++
+	if o.Kind.IsHash() {
+		hash, err := hex.DecodeString(o.Value)
+		if err != nil {
+			return err
+		}
+		_, err = w.malware.ExecContext(ctx, hash, name, o.Name)
+		return err
+	}
+	ends := int64(0)
+	if !o.Ends.IsZero() {
+		ends = o.Ends.Unix()
+	}
+	_, err := w.indicator.ExecContext(ctx, string(o.Kind), o.Value, name, o.Name, o.Confidence, ends)
+	return err
+}
+
+func (w *writer) detect(ctx context.Context, name, file string, text []byte) error {
+	w.others++
+	_, err := w.detection.ExecContext(ctx, name, file, text)
+	return err
+}
+
+// table of a bundle, with the columns that its rows are told apart by.
+type table struct {
+	name, key string
+	// record says that id is a record's name, or begins with it.
+	record bool
+}
+
+// tables are those that hold publishers' data.
+func tables() []table {
+	return []table{
+		{"advisory", "feed, id", true}, {"affected", "ecosystem, name, feed, id", true}, {"rating", "cve, feed, id", true},
+		{"exploited", "cve, feed", false}, {"likelihood", "cve, feed", false},
+		{"malware", "hash, feed", false}, {"indicator", "kind, value, feed", false}, {"detection", "feed, name", false},
+	}
+}
+
+// carry copies a feed's rows from the database of an earlier bundle, without
+// those of the named records.
+func (w *writer) carry(ctx context.Context, name, from string, without []string) (err error) {
+	if err := w.attach(ctx, from, "earlier"); err != nil {
 		return fmt.Errorf("the bundle before: %w", err)
 	}
-	defer func() {
-		_, e := w.db.ExecContext(ctx, "DETACH DATABASE earlier")
-		err = errors.Join(err, e)
-	}()
+	defer func() { err = errors.Join(err, w.detach(ctx, "earlier")) }()
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
-	for _, table := range []string{"advisory", "affected", "rating", "exploited"} {
-		query := fmt.Sprintf("INSERT INTO main.%s SELECT * FROM earlier.%s WHERE feed = ?1", table, table)
-		if _, err := w.tx.ExecContext(ctx, query, name); err != nil {
-			return w.end(err)
-		}
-	}
-	return w.end(nil)
+	return w.end(w.copyRows(ctx, name, without))
 }
 
-// counts is how many records a feed gave, in all (ratings, when it gave nothing
-// else), and how many advisories per ecosystem.
-func (w *writer) counts(ctx context.Context, name string) (records int, ecosystems map[string]int, err error) {
-	const all = `SELECT coalesce(
-		nullif((SELECT count(*) FROM advisory WHERE feed = ?1) + (SELECT count(*) FROM exploited WHERE feed = ?1), 0),
-		(SELECT count(*) FROM rating WHERE feed = ?1))`
-	if err := w.db.QueryRowContext(ctx, all, name).Scan(&records); err != nil {
-		return 0, nil, err
+func (w *writer) attach(ctx context.Context, path, as string) error {
+	_, err := w.db.ExecContext(ctx, "ATTACH DATABASE ?1 AS "+as, "file:"+path+"?mode=ro&immutable=1")
+	return err
+}
+
+func (w *writer) detach(ctx context.Context, as string) error {
+	_, err := w.db.ExecContext(ctx, "DETACH DATABASE "+as)
+	return err
+}
+
+func (w *writer) copyRows(ctx context.Context, name string, without []string) error {
+	if _, err := w.tx.ExecContext(ctx, "CREATE TEMP TABLE IF NOT EXISTS without (record TEXT PRIMARY KEY) WITHOUT ROWID; DELETE FROM without"); err != nil {
+		return err
 	}
-	rows, err := w.db.QueryContext(ctx, "SELECT ecosystem, count(DISTINCT id) FROM affected WHERE feed = ?1 GROUP BY ecosystem", name)
+	for _, record := range without {
+		if _, err := w.tx.ExecContext(ctx, "INSERT OR IGNORE INTO without VALUES (?1)", record); err != nil {
+			return err
+		}
+	}
+	for _, t := range tables() {
+		query := fmt.Sprintf("INSERT INTO main.%s SELECT * FROM earlier.%s WHERE feed = ?1", t.name, t.name)
+		if t.record && len(without) > 0 {
+			query += " AND substr(id, 1, instr(id || '#', '#') - 1) NOT IN without"
+		}
+		if _, err := w.tx.ExecContext(ctx, query, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// records is how many a feed gave since begin: advisories, or else the rows of
+// its other kind.
+func (w *writer) records(ctx context.Context, name string) (n int, err error) {
+	err = w.db.QueryRowContext(ctx, "SELECT count(*) FROM advisory WHERE feed = ?1", name).Scan(&n)
+	if n == 0 {
+		n = w.others
+	}
+	return n, err
+}
+
+// ecosystems counts the vulnerabilities known per feed and ecosystem.
+func (w *writer) ecosystems(ctx context.Context) (map[string]map[string]int, error) {
+	rows, err := w.db.QueryContext(ctx, "SELECT feed, ecosystem, count(DISTINCT id) FROM affected GROUP BY feed, ecosystem")
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	ecosystems = map[string]int{}
+	feeds := map[string]map[string]int{}
 	for rows.Next() {
-		var ecosystem string
+		var name, ecosystem string
 		var n int
-		if err := rows.Scan(&ecosystem, &n); err != nil {
-			return 0, nil, err
+		if err := rows.Scan(&name, &ecosystem, &n); err != nil {
+			return nil, err
 		}
-		ecosystems[ecosystem] = n
+		if feeds[name] == nil {
+			feeds[name] = map[string]int{}
+		}
+		feeds[name][ecosystem] = n
 	}
-	return records, ecosystems, rows.Err()
+	return feeds, rows.Err()
 }
 
 // finish writes the compact database to path. What VACUUM writes depends on the
 // rows only, not on the order in which they came: that makes the build
 // reproducible.
 func (w *writer) finish(ctx context.Context, path string) error {
-	_, err := w.db.ExecContext(ctx, "VACUUM INTO ?1", path)
+	err := errors.Join(
+		w.makeFilter(ctx, "affected", "SELECT DISTINCT ecosystem, name FROM affected"),
+		w.makeFilter(ctx, "malware", "SELECT DISTINCT hash, '' FROM malware"))
+	if err == nil {
+		_, err = w.db.ExecContext(ctx, "VACUUM INTO ?1", path)
+	}
 	return errors.Join(err, w.db.Close())
+}
+
+func (w *writer) makeFilter(ctx context.Context, name, query string) error {
+	var keys int
+	if err := w.db.QueryRowContext(ctx, "SELECT count(*) FROM ("+query+")").Scan(&keys); err != nil {
+		return err
+	}
+	rows, err := w.db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	f := newFilter(keys)
+	for rows.Next() {
+		var first sql.RawBytes
+		var second string
+		if err := rows.Scan(&first, &second); err != nil {
+			return err
+		}
+		if name == "malware" {
+			f.add(fileHash(first))
+			continue
+		}
+		f.add(packageHash(string(first), second))
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	_, err = w.db.ExecContext(ctx, "INSERT INTO filter VALUES (?1, ?2)", name, []byte(f))
+	return err
 }

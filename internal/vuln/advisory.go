@@ -39,6 +39,9 @@ type Affected struct {
 	// Severity is the publisher's word for this package and release, if it
 	// differs from the advisory's; "debian" or "osv" is its source then.
 	Severity event.Severity `json:"severity,omitempty"`
+	// Module is the module stream (nodejs:18) whose builds alone are meant, in
+	// distributions that have modules; their releases hold ".module+el8".
+	Module string `json:"module,omitempty"`
 }
 
 // Range is a list of points in an ecosystem's version order at which a

@@ -45,7 +45,7 @@ func TestParseOSVSeverityWords(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
 		{`{"id":"GHSA-1","database_specific":{"severity":"MODERATE"}}`, "medium ghsa"},
 		{`{"id":"BIT-1","database_specific":{"severity":"High"}}`, "high osv"},
-		{`{"id":"UBUNTU-1","affected":[{"ecosystem_specific":{"severity":"low"}}]}`, "low osv"},
+		{`{"id":"UBUNTU-1","affected":[{"ecosystem_specific":{"severity":"low"}}]}`, "low ubuntu"},
 		{`{"id":"X-1","database_specific":{"severity":7}}`, "unknown "},
 		{`{"id":"X-1","database_specific":"none"}`, "unknown "},
 	} {
@@ -64,7 +64,7 @@ func TestParseOSVRefuses(t *testing.T) {
 		"an id with line": `{"id":"A\nB"}`,
 		"a long id":       fmt.Sprintf(`{"id":%q}`, strings.Repeat("A", 300)),
 		"another shape":   `{"id":"A-1","affected":{"package":"x"}}`,
-		"many aliases":    fmt.Sprintf(`{"id":"A-1","aliases":[%s"B-1"]}`, strings.Repeat(`"B-1",`, 300)),
+		"many aliases":    fmt.Sprintf(`{"id":"A-1","aliases":[%s"B-1"]}`, strings.Repeat(`"B-1",`, 2001)),
 		"many versions":   fmt.Sprintf(`{"id":"A-1","affected":[{"versions":[%s"1"]}]}`, strings.Repeat(`"1",`, 100_001)),
 	} {
 		if a, err := feed.ParseOSV([]byte(record)); err == nil {
@@ -195,13 +195,15 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestNewestModified(t *testing.T) {
-	newest, err := feed.NewestModified(strings.NewReader("2026-01-01T00:00:00Z,A\n2026-02-01T00:00:00.5Z,B\n0001-01-01T00:00:00Z,C\nsoon,D\n"))
-	if err != nil || newest.Format("2006-01-02") != "2026-02-01" {
-		t.Errorf("%v, %v", newest, err)
+func TestParseModified(t *testing.T) {
+	list, err := feed.ParseModified(strings.NewReader("2026-02-01T00:00:00.5Z,B\n2026-01-01T00:00:00Z,npm/A\n0001-01-01T00:00:00Z,C\nsoon,D\n"))
+	if err != nil || len(list) != 4 || list[1].Path != "A" || list[0].Time.Format("2006-01-02") != "2026-02-01" || !list[2].Time.IsZero() || !list[3].Time.IsZero() {
+		t.Errorf("%v, %v", list, err)
 	}
-	if _, err := feed.NewestModified(strings.NewReader("<html>")); err == nil {
-		t.Error("a page is accepted")
+	for _, text := range []string{"<html>", "2026-01-01T00:00:00Z,", "2026-01-01T00:00:00Z,a b"} {
+		if _, err := feed.ParseModified(strings.NewReader(text)); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
 	}
 }
 

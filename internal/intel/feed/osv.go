@@ -18,7 +18,7 @@ const (
 	MaxRecord   = 16 << 20
 	maxID       = 200
 	maxTitle    = 240
-	maxAliases  = 200
+	maxAliases  = 2_000 // errata of kernels mend hundreds of CVEs
 	maxAffected = 20_000
 	maxPoints   = 100_000 // of all ranges and versions together
 )
@@ -31,6 +31,7 @@ type osvRecord struct {
 	Withdrawn string         `json:"withdrawn"`
 	Aliases   []string       `json:"aliases"`
 	Upstream  []string       `json:"upstream"`
+	Related   []string       `json:"related"`
 	Summary   string         `json:"summary"`
 	Details   string         `json:"details"`
 	Severity  []osvSeverity  `json:"severity"`
@@ -66,7 +67,7 @@ type osvAffected struct {
 
 // osvWord finds a severity word in the free-form objects of the schema, whose
 // other contents may have any shape.
-type osvWord struct{ severity, url string }
+type osvWord struct{ severity, priority, url string }
 
 func (w *osvWord) UnmarshalJSON(data []byte) error {
 	var fields map[string]json.RawMessage
@@ -74,6 +75,7 @@ func (w *osvWord) UnmarshalJSON(data []byte) error {
 		return nil // free-form: not an object, nothing of ours in it
 	}
 	_ = json.Unmarshal(fields["severity"], &w.severity) // absent or of another shape: no word
+	_ = json.Unmarshal(fields["ubuntu_priority"], &w.priority)
 	_ = json.Unmarshal(fields["url"], &w.url)
 	return nil
 }
@@ -92,13 +94,21 @@ func ParseOSV(data []byte) (vuln.Advisory, error) {
 		return vuln.Advisory{}, err
 	}
 	a := vuln.Advisory{
-		ID: r.ID, Aliases: r.Aliases, Source: "osv", Withdrawn: r.Withdrawn != "",
+		ID: r.ID, Aliases: r.Aliases, Source: speaker(r.ID), Withdrawn: r.Withdrawn != "",
 		Published: osvTime(r.Published), Modified: osvTime(r.Modified),
 		Title: title(r.Summary, r.Details), URL: r.url(),
 	}
 	// Distributions' records (DEBIAN-CVE-…) name the CVE as upstream.
 	if strings.Contains(r.ID, "-CVE-") {
 		a.Aliases = append(a.Aliases, r.Upstream...)
+	}
+	// Errata name the CVEs that they mend as related, or as upstream.
+	if isErratum(r.ID) {
+		for _, id := range append(r.Related, r.Upstream...) {
+			if isCVE(id) {
+				a.Aliases = append(a.Aliases, id)
+			}
+		}
 	}
 	r.rate(&a)
 	for i := range r.Affected {
@@ -113,7 +123,7 @@ func (r *osvRecord) check() error {
 	if r.ID == "" || len(r.ID) > maxID || !printable(r.ID) {
 		return errors.New("the record has no usable id")
 	}
-	if len(r.Aliases)+len(r.Upstream) > maxAliases || len(r.Affected) > maxAffected {
+	if len(r.Aliases)+len(r.Upstream)+len(r.Related) > maxAliases || len(r.Affected) > maxAffected {
 		return fmt.Errorf("%s: more than %d aliases or %d packages", r.ID, maxAliases, maxAffected)
 	}
 	points := 0
@@ -126,7 +136,7 @@ func (r *osvRecord) check() error {
 	if points > maxPoints {
 		return fmt.Errorf("%s: more than %d versions and range events", r.ID, maxPoints)
 	}
-	for _, alias := range r.Aliases {
+	for _, alias := range append(r.Aliases, r.Upstream...) {
 		if len(alias) > maxID || !printable(alias) {
 			return fmt.Errorf("%s: an alias is not usable", r.ID)
 		}
@@ -139,11 +149,14 @@ func (r *osvRecord) rate(a *vuln.Advisory) {
 	vectors := r.Severity
 	words := []string{r.Database.severity}
 	for _, x := range r.Affected {
-		words = append(words, x.Ecosystem.severity, x.Database.severity)
+		words = append(words, x.Ecosystem.severity, x.Ecosystem.priority, x.Database.severity)
 		vectors = append(vectors, x.Severity...)
 	}
 	a.Severity = event.SeverityUnknown
 	for _, v := range vectors {
+		if v.Type == "Ubuntu" {
+			words = append(words, v.Score)
+		}
 		if sev, source, ok := vuln.FromCVSS(v.Score); ok && better(source, a.SeveritySource) {
 			a.Severity, a.SeveritySource, a.CVSS = sev, source, v.Score
 		}
@@ -166,6 +179,17 @@ func publisher(id string) string {
 	if strings.HasPrefix(id, "GHSA-") {
 		return "ghsa"
 	}
+	return speaker(id)
+}
+
+// speaker is the distribution whose record it is, else "osv".
+func speaker(id string) string {
+	if source, ok := erratum(id); ok {
+		return source
+	}
+	if strings.HasPrefix(id, "UBUNTU-") {
+		return "ubuntu"
+	}
 	return "osv"
 }
 
@@ -182,7 +206,7 @@ func (r *osvRecord) url() string {
 }
 
 func (x *osvAffected) convert() (vuln.Affected, bool) {
-	a := vuln.Affected{Ecosystem: x.Package.Ecosystem, Name: x.Package.Name, Versions: x.Versions}
+	a := vuln.Affected{Ecosystem: vuln.Canonical(x.Package.Ecosystem), Name: x.Package.Name, Versions: x.Versions}
 	if a.Name == "" || a.Ecosystem == "" || len(a.Name) > 500 || len(a.Ecosystem) > 100 {
 		return a, false
 	}
@@ -190,6 +214,10 @@ func (x *osvAffected) convert() (vuln.Affected, bool) {
 		if r.Type == "SEMVER" || r.Type == "ECOSYSTEM" {
 			a.Ranges = append(a.Ranges, vuln.Range{Events: r.Events})
 		}
+	}
+	// Distributions' lists repeat their ranges, at a hundred times the size.
+	if len(a.Ranges) > 0 && strings.Contains(a.Ecosystem, ":") {
+		a.Versions = nil
 	}
 	return a, len(a.Ranges)+len(a.Versions) > 0
 }

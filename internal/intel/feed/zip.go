@@ -10,7 +10,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
@@ -81,27 +80,6 @@ func readEntry(file *zip.File) ([]byte, error) {
 		err = fmt.Errorf("unpacks to more than %d bytes", MaxRecord)
 	}
 	return data, err
-}
-
-// NewestModified reads an ecosystem's modified_id.csv (newest first, lines of
-// "RFC 3339 time,ID") and returns the newest time; the zero time when no line
-// has a usable one.
-func NewestModified(r io.Reader) (time.Time, error) {
-	var newest time.Time
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		stamp, _, ok := strings.Cut(lines.Text(), ",")
-		if !ok {
-			return time.Time{}, errors.New("modified_id.csv: a line is not TIME,ID")
-		}
-		if t := osvTime(stamp); t.After(newest) {
-			newest = t
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return time.Time{}, fmt.Errorf("modified_id.csv: %w", err)
-	}
-	return newest, nil
 }
 
 // Ecosystems reads ecosystems.txt: one name a line. Names with a release
