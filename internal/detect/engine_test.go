@@ -79,6 +79,24 @@ func TestTheStoryOfAnIncident(t *testing.T) {
 	}
 }
 
+// What the kernel could not stop, because a second process holds the descriptor
+// too, is told so and ends the container, whatever the rule's own effect is.
+func TestSharedDescriptorStopsTheContainer(t *testing.T) {
+	ev := event.Event{
+		Key: "k", Kind: event.KindConnect, Time: at, Container: container(), Process: &event.Process{PID: 3, Path: "/bin/x"},
+		Network: &event.Network{Family: "unix", Path: "/run/docker.sock"},
+		Decision: &event.Decision{
+			Control: event.ControlDetection, Rule: "container-socket", Effect: event.EffectStop, Outcome: event.Detected, Mechanism: "syscall-kill",
+		},
+	}
+	for _, run := range []policy.Run{{}, guarded(t, "run: {detections: {effect: alert}}")} {
+		inc := one(t, detect.NewEngine(load(t)).Event(ev, run, nil))
+		if d := inc.Decision; d.Effect != event.EffectStop || d.Outcome != event.Detected || d.Audit || !strings.Contains(inc.Sentence, "another one has the same descriptors") {
+			t.Errorf("%+v: %s", d, inc.Sentence)
+		}
+	}
+}
+
 func TestTheSameEventGivesTheSameIncident(t *testing.T) {
 	first := detect.NewEngine(load(t)).Event(miner("k"), policy.Run{}, nil)
 	second := detect.NewEngine(load(t)).Event(miner("k"), policy.Run{}, nil)

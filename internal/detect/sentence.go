@@ -117,6 +117,8 @@ func done(d event.Decision) string {
 		return "; Breakwater killed it before its first instruction"
 	case d.Outcome == event.Killed:
 		return "; Breakwater killed the process"
+	case d.Outcome == event.Detected && d.Mechanism == "syscall-kill":
+		return "; Breakwater killed the process, but another one has the same descriptors and may use what it opened"
 	case d.Audit:
 		return "; policy only records this here"
 	case d.Effect.Rank() <= event.EffectAlert.Rank():

@@ -39,6 +39,31 @@ func (r Result) Err() error {
 	return nil
 }
 
+// Trouble is the part of the output that belongs to tests that failed or never
+// ended, and to no test at all.
+func (r Result) Trouble() string {
+	fine := map[string]bool{}
+	for _, name := range r.Passed {
+		fine[name] = true
+	}
+	for _, skipped := range r.Skipped {
+		name, _, _ := strings.Cut(skipped, ":")
+		fine[name] = true
+	}
+	var b strings.Builder
+	quiet := false // what is printed now belongs to a test that was fine
+	for line := range strings.Lines(r.Output) {
+		said := strings.TrimLeft(line, " ")
+		if words := strings.Fields(line); len(words) == 3 && words[0] == "===" {
+			quiet = fine[words[2]]
+		}
+		if !quiet && !strings.HasPrefix(said, "--- PASS") && !strings.HasPrefix(said, "--- SKIP") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
 // Parse reads a guest's console into one result per suite that began, and an
 // error when the guest itself broke: a kernel panic, an /init that could not
 // do its work.

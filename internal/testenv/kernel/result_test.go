@@ -45,6 +45,26 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestTrouble(t *testing.T) {
+	results, err := Parse(strings.NewReader(mark + "begin ./a\n=== RUN   TestX\n    fine.go:1: all is well\n--- PASS: TestX (0s)\n" +
+		"=== RUN   TestY\n=== RUN   TestY/one\n    y.go:2: quiet\n=== RUN   TestY/two\n    y.go:3: broken\n--- FAIL: TestY (0s)\n    --- PASS: TestY/one (0s)\n    --- FAIL: TestY/two (0s)\n" +
+		"=== RUN   TestZ\n    z.go:4: last words\n"))
+	if err != nil || len(results) != 1 {
+		t.Fatal(results, err)
+	}
+	got := results[0].Trouble()
+	for _, want := range []string{"y.go:3: broken", "--- FAIL: TestY/two", "z.go:4: last words"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	for _, never := range []string{"all is well", "quiet", "PASS"} {
+		if strings.Contains(got, never) {
+			t.Errorf("%q is in\n%s", never, got)
+		}
+	}
+}
+
 func holds(err error, want string) bool {
 	if err == nil || want == "" {
 		return (err == nil) == (want == "")
@@ -58,7 +78,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		results, _ := Parse(strings.NewReader(text))
 		for _, r := range results {
-			_ = r.Err()
+			_, _ = r.Err(), r.Trouble()
 		}
 	})
 }

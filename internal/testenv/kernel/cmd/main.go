@@ -114,8 +114,11 @@ func print(o kernel.Outcome, verbose bool) {
 	fmt.Printf("%s %s (%.0fs)\n", word, o.Guest, o.Took.Seconds())
 	for _, r := range o.Results {
 		fmt.Printf("     %-28s %d passed, %d failed, %d skipped\n", r.Package, len(r.Passed), len(r.Failed), len(r.Skipped))
-		if verbose || r.Err() != nil {
+		switch {
+		case verbose:
 			fmt.Printf("%s\n", r.Output)
+		case r.Err() != nil:
+			fmt.Printf("%s\n", r.Trouble())
 		}
 	}
 	if o.Err != nil {

@@ -1,0 +1,63 @@
+package sensor
+
+import (
+	"testing"
+
+	"github.com/breakwater-sec/breakwater/bpf"
+	"github.com/breakwater-sec/breakwater/internal/event"
+)
+
+// Records of another version's programs are told of, not lost in silence.
+func TestUnreadableRecords(t *testing.T) {
+	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), watched: func(event.Kind) bool { return true }}
+	var counts []uint64
+	for range 100 {
+		s.take([]byte{1, 2, 3}, func(e event.Event) {
+			if e.Kind != event.KindAgent || e.Notice == nil || e.Notice.Code != event.NoticeUnreadable {
+				t.Errorf("%+v", e)
+				return
+			}
+			counts = append(counts, e.Notice.Count)
+		})
+	}
+	if len(counts) != 3 || counts[0] != 1 || counts[1] != 10 || counts[2] != 100 {
+		t.Errorf("told at %v", counts)
+	}
+}
+
+// Forks and exits that nobody looks at keep the tree all the same; everything
+// else is handed on.
+func TestUnwatchedKindsKeepTheTree(t *testing.T) {
+	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), watched: func(event.Kind) bool { return false }}
+	told := map[event.Kind]int{}
+	for kind, raw := range records() {
+		s.take(raw, func(e event.Event) { told[e.Kind]++ })
+		if quiet := kind == event.KindFork || kind == event.KindExit; (told[kind] == 0) != quiet {
+			t.Errorf("%s was told %d times", kind, told[kind])
+		}
+	}
+	if _, known := s.tree.get(processID(7, 4_000_000_000)); !known {
+		t.Error("the tree does not know the process")
+	}
+}
+
+// A descriptor that another process holds too is not told as stopped.
+func TestSharedDescriptorIsNotStopped(t *testing.T) {
+	r := &bpf.OpenEvent{Head: head(bpf.KindOpen), Write: 1}
+	copy(r.Path[:], "/c/release_agent")
+	r.Head.Control, r.Head.Mode = bpf.ControlReleaseAgent, bpf.ModeKill
+	r.Head.Outcome, r.Head.Mechanism = bpf.OutcomeKilled, bpf.MechanismSyscallKill
+	for shared, want := range map[uint8]event.Decision{
+		0: {Outcome: event.Killed, Effect: event.EffectKill},
+		1: {Outcome: event.Detected, Effect: event.EffectStop},
+	} {
+		r.Head.Shared = shared
+		rec, err := testDecoder().decode(bytesOf(r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := rec.event.Decision; d.Outcome != want.Outcome || d.Effect != want.Effect {
+			t.Errorf("shared %d: %+v", shared, d)
+		}
+	}
+}
