@@ -13,6 +13,7 @@ import (
 // first.
 func (j *judge) admit(ctx context.Context, q request, c call, r ruling) answer {
 	j.allowed.Add(1)
+	r = brief(r)
 	if c.treat == startCall {
 		if err := j.agent.starting(ctx, r.container); err != nil {
 			// Without the agent the default policy in the kernel holds.
@@ -33,6 +34,7 @@ func (j *judge) admit(ctx context.Context, q request, c call, r ruling) answer {
 func (j *judge) deny(ctx context.Context, q request, action string, r ruling) answer {
 	j.refused.Add(1)
 	r.verdict.Allowed = false
+	r = brief(r)
 	reasons := enforced(r.verdict)
 	decision := &event.Decision{Control: event.ControlStart, Effect: event.EffectBlock, Outcome: event.Prevented}
 	if len(reasons) > 0 {
@@ -66,12 +68,13 @@ func (j *judge) cannot(ctx context.Context, q request, c call, r ruling, err err
 
 // note writes a decision down for the agent.
 func (j *judge) note(ctx context.Context, q request, action string, r ruling, d *event.Decision) {
+	r = brief(r)
 	if d != nil {
 		d.Mechanism, d.Generation = "gate", r.verdict.Generation
 	}
 	e := event.Event{
 		Time:     time.Now().UTC(),
-		Gate:     &event.Gate{Engine: "docker", Action: action, User: q.User, Verdict: r.verdict},
+		Gate:     &event.Gate{Engine: "docker", Action: action, User: short(q.User), Verdict: r.verdict},
 		Decision: d,
 	}
 	if r.container.Image.Digest != "" || r.container.ID != "" || r.container.Name != "" {

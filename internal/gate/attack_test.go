@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -127,5 +128,41 @@ func TestHostNetworkByAnotherName(t *testing.T) {
 		if out, stderr, code := l.engine.Run(args...); code == 0 {
 			t.Errorf("--network=%s ran: %s%s", name, out, stderr)
 		}
+	}
+}
+
+// A refusal is noted however much the request says, and so is a start.
+func TestLongRequestsAreNoted(t *testing.T) {
+	l := newLab(t, strictPolicy)
+	l.setReport(l.digest(l.busybox))
+	a := l.startAgent(nil)
+	create := func(more string) (int, string) {
+		body := fmt.Sprintf(`{"Image":%q,"HostConfig":{"Memory":67108864,"PidsLimit":64,"SecurityOpt":["no-new-privileges"],"ReadonlyRootfs":true,"NetworkMode":"none"%s}`, l.busybox, more)
+		return l.send(t, "POST", "/v1.41/containers/create", "application/json", strings.NewReader(body))
+	}
+	labels := `},"Labels":{"x":"` + strings.Repeat("<", 600<<10) + `"}`
+	for name, more := range map[string]string{
+		"labels": `,"Privileged":true` + labels,
+		"binds":  `,"Binds":["/etc:/a` + strings.Repeat(`","/etc:/`+strings.Repeat("b", 2000), 300) + `"]}`,
+		"words":  `,"CapAdd":["` + strings.Repeat("<", 600<<10) + `"]}`,
+	} {
+		notes, _, _, _ := a.seen()
+		if code, said := create(more); code != 403 || len(said) > 100<<10 {
+			t.Errorf("%s: %d, %d bytes: %.300s", name, code, len(said), said)
+		}
+		l.until("the refusal because of "+name+" is noted", func() bool {
+			now, _, _, _ := a.seen()
+			return len(now) > len(notes)
+		})
+	}
+	code, said := create(labels)
+	var made struct{ ID string }
+	if err := json.Unmarshal([]byte(said), &made); code != 201 || err != nil {
+		t.Fatalf("%d %v: %.300s", code, err, said)
+	}
+	l.engine.Remove(t, made.ID)
+	l.engine.MustRun(t, "start", made.ID)
+	if _, starts, _, _ := a.seen(); len(starts) != 1 || starts[0].ID != made.ID {
+		t.Errorf("%d starts were told", len(starts))
 	}
 }

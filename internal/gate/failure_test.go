@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -230,17 +231,19 @@ func TestWorkerStaysDead(t *testing.T) {
 // counted, shown and told.
 func TestDroppedNotes(t *testing.T) {
 	l := newLab(t, strictPolicy)
-	long := strings.Repeat("x", 1<<20)
-	request := fmt.Sprintf(`{"User":%q,"RequestMethod":"POST","RequestUri":"/v1.41/swarm/init"}`, long)
-	for range 20 {
+	l.setReport(l.digest(l.busybox))
+	body := fmt.Sprintf(`{"Image":%q,"Labels":{"x":%q}}`, l.busybox, strings.Repeat("x", 16<<10-1))
+	request := fmt.Sprintf(`{"RequestMethod":"POST","RequestUri":"/v1.41/containers/create","RequestBody":%q}`, base64.StdEncoding.EncodeToString([]byte(body)))
+	const asked = 1000
+	for range asked {
 		said := exchange(t, unixClient(l.plugin), http.MethodPost, "http://gate/AuthZPlugin.AuthZReq", request)
-		if !strings.Contains(string(said), "--allow=swarm") {
+		if !strings.Contains(string(said), "require.memoryLimit") {
 			t.Fatalf("%.300s", said)
 		}
 	}
 	dropped := l.status().Dropped
-	if dropped == 0 || dropped == 20 {
-		t.Fatalf("%d of 20 notes of 1 MiB were dropped", dropped)
+	if dropped == 0 || dropped == asked {
+		t.Fatalf("%d of %d notes of 16 KiB were dropped", dropped, asked)
 	}
 	a := l.startAgent(nil)
 	l.until("the agent is told", func() bool {

@@ -377,7 +377,7 @@ func (a *fakeAgent) scansWith(scan func(api.ScanRequest) (report.Report, error))
 func receive[T any](a *fakeAgent, take func(T)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var v T
-		if err := json.NewDecoder(r.Body).Decode(&v); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&v); err != nil { // as the agent
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}

@@ -302,7 +302,7 @@ func (s *Supervisor) alone(q request, cause error) answer {
 	s.Options.Log.Error("answered without the worker", "call", q.Method+" "+c.path, "open", open, "error", cause)
 	s.tellLater(event.Event{
 		Time: time.Now().UTC(), Decision: decision,
-		Gate: &event.Gate{Engine: "docker", Action: action, User: q.User, Verdict: verdict},
+		Gate: &event.Gate{Engine: "docker", Action: action, User: short(q.User), Verdict: verdict},
 	})
 	if open {
 		return answer{Allow: true}
