@@ -92,7 +92,8 @@ func (a *agentCommand) run(ctx context.Context, env *environment) error {
 			return err
 		}
 	}
-	log := slog.New(slog.NewTextHandler(env.stderr, nil))
+	a.gate.logs = &heldWriter{w: env.stderr}
+	log := slog.New(slog.NewTextHandler(a.gate.logs, nil))
 	h, err := openAgent(ctx, a.host, data, host, seed, enrolled, log)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -57,7 +58,7 @@ source could be read: then the bundle before stays in use.`,
 			m, err := intel.Build(cmd.Context(), options)
 			progress.clear()
 			if err != nil {
-				return failed(err)
+				return failed(brief(err))
 			}
 			fmt.Fprintf(env.stdout, "intelligence bundle %s\n", m.Version)
 			if failures := m.Failures(); len(failures) > 0 {
@@ -70,6 +71,23 @@ source could be read: then the bundle before stays in use.`,
 	cmd.Flags().StringSliceVar(&options.Ecosystems, "ecosystem", nil,
 		"ecosystems by OSV's name, or all (default "+strings.Join(intel.DefaultEcosystems(), ",")+")")
 	return cmd
+}
+
+// brief leaves out what the progress said already, a line a source.
+func brief(err error) error {
+	type several interface{ Unwrap() []error }
+	for {
+		join, ok := err.(several) //nolint:errorlint // the chain is walked link by link
+		if !ok || len(join.Unwrap()) != 1 {
+			break
+		}
+		err = join.Unwrap()[0]
+	}
+	failures := errors.Unwrap(err)
+	if _, ok := failures.(several); !ok { //nolint:errorlint // as above
+		return err
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), ": "+failures.Error()))
 }
 
 func newIntelStatusCommand(env *environment) *cobra.Command {

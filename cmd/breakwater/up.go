@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/breakwater-sec/breakwater/content"
+	"github.com/breakwater-sec/breakwater/internal/bus"
 	"github.com/breakwater-sec/breakwater/internal/config"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/server"
@@ -83,7 +84,8 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 	if os.Geteuid() != 0 {
 		return errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
 	}
-	log := slog.New(slog.NewTextHandler(env.stderr, nil))
+	u.gate.logs = &heldWriter{w: env.stderr}
+	log := slog.New(slog.NewTextHandler(u.gate.logs, nil))
 	srv, conf, err := openServer(ctx, u.server, data, log)
 	if err != nil {
 		return err
@@ -168,6 +170,12 @@ func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logge
 		Dir: filepath.Join(data, "server"), Listen: f.listen, BusListen: f.busListen, Names: f.names,
 		Policies: baseline, Intelligence: data, EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
 	})
+	switch {
+	case errors.Is(err, server.ErrConsoleAddress):
+		err = fmt.Errorf("%w: choose another with --listen", err)
+	case errors.Is(err, bus.ErrAddress):
+		err = fmt.Errorf("%w: choose another with --bus-listen", err)
+	}
 	return srv, conf, err
 }
 

@@ -23,6 +23,7 @@ import (
 // no for an answer.
 type gateOffer struct {
 	answer, config, socket string
+	logs                   *heldWriter // wait while somebody is asked
 }
 
 func (g *gateOffer) add(cmd *cobra.Command) {
@@ -81,6 +82,9 @@ func (g *gateOffer) install(ctx context.Context, env *environment, data, engine 
 	change, err := install.Install(ctx, target)
 	if err != nil {
 		return errors.Join(err, end())
+	}
+	if g.answer == "ask" {
+		defer g.logs.hold()()
 	}
 	fmt.Fprintf(env.stdout, "\nThe gate refuses what policy refuses before it starts. Installing it changes the\nengine's configuration:\n\n%s\n", change.Diff())
 	if g.answer == "ask" {

@@ -101,6 +101,7 @@ type Agent struct {
 	detector   *detect.Engine
 	spool      *spool.Spool
 	pending    *pending
+	settled    *settled
 	left       []seen // by an earlier agent, unfinished
 
 	unjudged  *queue                     // containers to judge, once a.ready is closed
@@ -148,6 +149,8 @@ func New(opts Options) (*Agent, error) {
 		problems: map[string]string{},
 		detector: detect.NewEngine(opts.Rules),
 	}
+	a.settled, err = openSettled(opts.Data)
+	a.problem("judged containers", err)
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
@@ -177,22 +180,27 @@ func (a *Agent) prepareKernel() error {
 }
 
 // takeOver finds out what the containers are that the kernel knows already. One
-// that an earlier agent had assigned a policy to, or that ran before Breakwater
-// did, was there before; one that appeared while no agent lived is judged as if
-// it appeared now.
+// that an earlier agent had dealt with, or that ran before Breakwater did, was
+// there before; one that appeared while no agent lived, or that the agent was
+// killed before judging, is judged as if it appeared now.
 func (a *Agent) takeOver(ctx context.Context) {
 	known, err := a.opts.Kernel.Containers()
 	a.problem("adopt", err)
 	taken := make(chan struct{}, len(known))
+	before := map[string]uint64{}
 	for _, g := range known {
-		adopted := !g.Default || a.opts.Fresh
-		a.containers.mark(g.ID, adopted)
+		adopted := a.opts.Fresh || a.settled.has(g.ID, g.CgroupID, !g.Default)
+		if adopted {
+			before[g.ID] = g.CgroupID
+		}
+		a.containers.mark(g.ID, g.CgroupID, adopted)
 		a.later(ctx, func(ctx context.Context) {
 			a.problem("container "+short(g.ID), ignoreUnknown(a.containers.appeared(ctx, g.ID)))
 			taken <- struct{}{}
 		})
 		a.unjudged.add(g.ID)
 	}
+	a.problem("judged containers", a.settled.add(before))
 	for _, s := range a.left {
 		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
 	}

@@ -315,6 +315,48 @@ func TestStopsWhatNoGateSaw(t *testing.T) {
 	}
 }
 
+// TestKilledBeforeJudging: a container that no agent lived to judge is judged by
+// the next one as if it appeared now, though its policy is in the kernel; one
+// that was judged, in the same cgroup, was there before.
+func TestKilledBeforeJudging(t *testing.T) {
+	s := newSite(t)
+	privileged := map[string]any{"Privileged": true}
+	judged, again, unjudged := idA, idB, strings.Repeat("c", 64)
+	s.engine.add(judged, "judged", privileged)
+	s.engine.add(again, "again", privileged)
+	s.engine.add(unjudged, "unjudged", privileged)
+	s.kernel.known = []enforce.Guarded{{ID: judged, CgroupID: 7}, {ID: again, CgroupID: 8}}
+	s.start() // without a policy: both are judged and allowed
+	for _, id := range []string{judged, again} {
+		s.until("it is judged", func() bool { g := s.guarded(id); return g != nil && g.Verdict != nil })
+	}
+	s.stop()
+
+	s.uplink.signed = s.sign(s.bundle(3, noPrivileged))
+	s.kernel.known = []enforce.Guarded{{ID: judged, CgroupID: 7}, {ID: again, CgroupID: 9}, {ID: unjudged, CgroupID: 10}}
+	s.start()
+	s.until("those that nobody judged are stopped", func() bool { return s.engine.wasStopped(unjudged) && s.engine.wasStopped(again) })
+	s.until("all are told", func() bool { return len(s.incidents()) == 3 })
+	if s.engine.wasStopped(judged) {
+		t.Error("what ran before was stopped")
+	}
+}
+
+// TestImagesOfEveryEngine: an image is read from the engine that has its container.
+func TestImagesOfEveryEngine(t *testing.T) {
+	s := newSite(t)
+	second := newEngine(t)
+	second.hold()
+	s.opts.Sockets = append(s.opts.Sockets, second.socket)
+	second.add(idA, "web", nil)
+	s.start()
+	s.appear(idA)
+	s.until("the second engine is asked for the image", func() bool { return second.asked() == 1 })
+	if s.engine.asked() != 0 {
+		t.Error("the first engine was asked for it too")
+	}
+}
+
 // TestScansHoldNothingUp: incidents are told while images are being scanned.
 func TestScansHoldNothingUp(t *testing.T) {
 	s := newSite(t)

@@ -48,6 +48,7 @@ type guarded struct {
 	gate    bool // the gate allowed its start
 	running bool
 	adopted bool // it was there before this agent
+	cgroup  uint64
 	run     policy.Run
 	why     string // why the kernel does not hold its policy
 	verdict *event.Verdict
@@ -75,12 +76,15 @@ func (c *containers) announce(ctx context.Context, id string, byGate bool) error
 
 // mark takes note, at once, that a container's cgroup exists. adopted: it was
 // there before this agent.
-func (c *containers) mark(id string, adopted bool) {
+func (c *containers) mark(id string, cgroup uint64, adopted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := c.entry(id)
 	g.running = true
 	g.adopted = g.adopted || adopted
+	if cgroup != 0 {
+		g.cgroup = cgroup
+	}
 }
 
 // appeared finds out what a marked container is and puts its policy into the

@@ -25,7 +25,9 @@ func (a *Agent) gateDesk() gateDesk {
 			if note.Container.ID == "" {
 				return errors.New("start note without a container id")
 			}
-			return ignoreUnknown(a.containers.announce(ctx, note.Container.ID, true))
+			id := note.Container.ID
+			a.later(ctx, func(context.Context) { a.problem("judged containers", a.settled.add(map[string]uint64{id: 0})) })
+			return ignoreUnknown(a.containers.announce(ctx, id, true))
 		},
 		gate: a.heardGate,
 	}

@@ -37,6 +37,7 @@ func (e *engines) Describe(ctx context.Context, id string) (workload.Found, erro
 	for _, d := range e.docker {
 		found, err := d.Inspect(ctx, id)
 		if err == nil {
+			found.Socket = d.Socket()
 			return found, nil
 		}
 		if !errors.Is(err, workload.ErrUnknown) {
@@ -51,14 +52,6 @@ func (e *engines) Describe(ctx context.Context, id string) (workload.Found, erro
 		return workload.Found{}, errors.Join(failed...)
 	}
 	return workload.Found{}, err
-}
-
-// socketOf is where an engine's images can be read; "" when they cannot.
-func (e *engines) socketOf(engine string) string {
-	if engine == "docker" && len(e.docker) > 0 {
-		return e.docker[0].Socket()
-	}
-	return ""
 }
 
 // Stop ends a container through the engine that has it, or by its cgroup when

@@ -94,11 +94,12 @@ func (a *Agent) handleContainer(ctx context.Context, ev event.Event) {
 		if a.containers.stopped(id) {
 			a.later(ctx, func(context.Context) { a.problem("container "+short(id), a.containers.forget(id)) })
 		}
+		a.later(ctx, func(context.Context) { a.problem("judged containers", a.settled.remove(id, ev.Container.CgroupID)) })
 		a.problem("judge "+short(id), nil)
 		a.emit(ctx, ev)
 		return
 	}
-	a.containers.mark(id, false)
+	a.containers.mark(id, ev.Container.CgroupID, false)
 	a.later(ctx, func(ctx context.Context) {
 		a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		container, _ := a.containers.peek(id)
@@ -152,11 +153,14 @@ func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
 // away; the kernel told of them, but the engine could not be asked then.
 func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 	ids, err := d.Running(ctx)
-	a.problem("engine "+d.Socket(), err)
+	a.problem("containers of "+d.Socket(), err)
+	if err != nil {
+		return // the next connection catches up
+	}
 	a.problem("engine sockets", a.opts.Kernel.SetEngineSockets(a.opts.Sockets))
 	for _, id := range ids {
 		if !a.containers.isKnown(id) {
-			a.containers.mark(id, false)
+			a.containers.mark(id, 0, false)
 			a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		}
 	}

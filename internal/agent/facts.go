@@ -17,7 +17,7 @@ func (e *engines) startFacts(ctx context.Context, subject policy.Subject, found 
 	if found.Inspection == nil {
 		return bundleFacts(subject, found), nil
 	}
-	facts, err := dockerfacts.Inspect(ctx, found.Inspection, e.hostOf(ctx), e)
+	facts, err := dockerfacts.Inspect(ctx, found.Inspection, e.hostOf(ctx, found.Socket), e)
 	if err != nil {
 		return facts, fmt.Errorf("container %s: %w", short(found.Container.ID), err)
 	}
@@ -46,10 +46,13 @@ func (e *engines) Volume(ctx context.Context, name string) ([]byte, error) {
 	return nil, errors.Join(failed...)
 }
 
-// hostOf is what an engine gives every container unasked. An engine that does
+// hostOf is what the engine at socket gives every container unasked. An engine that does
 // not say leaves the zero value, under which nothing is taken for granted.
-func (e *engines) hostOf(ctx context.Context) dockerfacts.Host {
+func (e *engines) hostOf(ctx context.Context, socket string) dockerfacts.Host {
 	for _, d := range e.docker {
+		if d.Socket() != socket {
+			continue
+		}
 		info, err := d.Info(ctx)
 		if err != nil {
 			continue

@@ -29,7 +29,7 @@ func (a *Agent) judge(ctx context.Context, id string) (event.Verdict, error) {
 	}
 	now := time.Now()
 	verdict := set.Start(now, start)
-	img, err := a.judgeImage(ctx, set, subject)
+	img, err := a.judgeImage(ctx, set, subject, found.Socket)
 	if err != nil {
 		verdict.Incomplete = append(verdict.Incomplete, err.Error())
 	}
@@ -37,14 +37,14 @@ func (a *Agent) judge(ctx context.Context, id string) (event.Verdict, error) {
 }
 
 // judgeImage judges by the stored report, or by a scan made now when there is
-// none and the engine can hand the image out.
-func (a *Agent) judgeImage(ctx context.Context, set *policy.Set, subject policy.Subject) (event.Verdict, error) {
+// none and the engine at socket, which has the container, can hand the image out.
+func (a *Agent) judgeImage(ctx context.Context, set *policy.Set, subject policy.Subject, socket string) (event.Verdict, error) {
 	var r *report.Report
 	var err error
 	if subject.Image.Digest != "" {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
-		r, err = a.images.report(ctx, a.engines.socketOf(subject.Container.Engine), subject.Image.Digest, subject.Image.Name())
+		r, err = a.images.report(ctx, socket, subject.Image.Digest, subject.Image.Name())
 	}
 	return set.Image(time.Now(), imageFacts(subject, r)), err
 }
@@ -128,6 +128,16 @@ func (c *containers) isBuild(id string) bool {
 	defer c.mu.Unlock()
 	g := c.byID[id]
 	return g != nil && g.found.Container.Build
+}
+
+// cgroup is the number of a container's cgroup, 0 when it is not known.
+func (c *containers) cgroup(id string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.byID[id]; g != nil {
+		return g.cgroup
+	}
+	return 0
 }
 
 // origin says whether the container was there before the agent, and whether

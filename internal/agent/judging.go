@@ -20,7 +20,11 @@ func (a *Agent) keepJudging(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		a.problem("judge "+short(id), ignoreUnknown(a.judgeAppeared(ctx, id)))
+		err := a.judgeAppeared(ctx, id)
+		if err == nil && ctx.Err() == nil {
+			err = a.settled.add(map[string]uint64{id: a.containers.cgroup(id)})
+		}
+		a.problem("judge "+short(id), ignoreUnknown(err))
 	}
 }
 

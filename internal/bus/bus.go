@@ -52,6 +52,10 @@ const (
 	kindAck       = "ack"
 )
 
+// ErrAddress is wrapped by Serve's error when the bus cannot listen where it
+// should.
+var ErrAddress = errors.New("bus on")
+
 var errNotTLS = errors.New("bus: no TLS certificate: the bus never listens without TLS")
 
 // Options of the server's side.
@@ -98,6 +102,11 @@ type Counts struct {
 
 // Serve starts the bus and returns when agents can connect. It runs until Close.
 func Serve(ctx context.Context, o Options) (*Server, error) {
+	if o.Listen != "" {
+		if err := checkFree(ctx, o.Listen); err != nil {
+			return nil, err
+		}
+	}
 	s, err := newServer(o)
 	if err != nil {
 		return nil, err
@@ -168,6 +177,16 @@ func natsOptions(o Options, gate *authenticator) (*server.Options, error) {
 	}, nil
 }
 
+// checkFree says in time what the embedded server would only notice in passing.
+func checkFree(ctx context.Context, listen string) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", listen)
+	if err != nil {
+		return fmt.Errorf("%w %s: %w", ErrAddress, listen, err)
+	}
+	return l.Close()
+}
+
 func (o Options) streamBytes() int64 {
 	if o.MaxBytes > 0 {
 		return o.MaxBytes
@@ -181,7 +200,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.nats.Start()
 	deadline, _ := ctx.Deadline()
 	if !s.nats.ReadyForConnections(time.Until(deadline)) {
-		return fmt.Errorf("the embedded NATS server did not start: is another process using %s, or its address (what it noticed stands above)? Choose another", s.dir)
+		return fmt.Errorf("the embedded NATS server did not start: is another process using %s (what it noticed stands above)?", s.dir)
 	}
 	if !s.nats.JetStreamEnabled() {
 		return errors.New("JetStream did not start: is the folder writable and its disk not full?")

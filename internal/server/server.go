@@ -69,6 +69,10 @@ const (
 	shutdownWithin   = 5 * time.Second
 )
 
+// ErrConsoleAddress is wrapped by Open's error when the console cannot listen
+// where it should; bus.ErrAddress when the bus cannot.
+var ErrConsoleAddress = errors.New("console on")
+
 // Server is an open server. Its methods are safe for concurrent use.
 type Server struct {
 	o        Options
@@ -186,7 +190,7 @@ func (s *Server) bind(ctx context.Context) error {
 	}
 	var lc net.ListenConfig
 	if s.listener, err = lc.Listen(ctx, "tcp", s.o.Listen); err != nil {
-		return fmt.Errorf("console on %s: %w: choose another address", s.o.Listen, err)
+		return fmt.Errorf("%w %s: %w", ErrConsoleAddress, s.o.Listen, err)
 	}
 	return nil
 }

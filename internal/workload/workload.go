@@ -21,6 +21,8 @@ type Found struct {
 	// from which start parameters are judged; nil when only an OCI bundle is
 	// known.
 	Inspection json.RawMessage
+	// Socket is where that engine answers; "" when none described the container.
+	Socket string
 }
 
 // Phase is a step in a container's life.
