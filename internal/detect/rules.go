@@ -194,7 +194,7 @@ func orEmpty[T any](p *T) *T {
 }
 
 // Watches says whether a detection looks at a kind of events.
-func (r *Rules) Watches(kind event.Kind) bool { return len(r.byKind[kind]) > 0 }
+func (rs *Rules) Watches(kind event.Kind) bool { return len(rs.byKind[kind]) > 0 }
 
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {
