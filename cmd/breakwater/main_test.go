@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -13,7 +15,7 @@ import (
 
 // TestMain makes the real main available to scripts as "breakwater".
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"breakwater": main})
+	testscript.Main(m, map[string]func(){"breakwater": main, "without": withoutMain})
 }
 
 // TestScripts runs the command line as people do: testdata/script/*.txtar.
@@ -30,6 +32,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("IMAGES", images)
 			env.Setenv("FINGERPRINT", strings.Repeat("ab", 32))
 			return err
+		},
+		Condition: func(c string) (bool, error) {
+			if c != "root" {
+				return false, fmt.Errorf("no condition %q", c)
+			}
+			return os.Geteuid() == 0, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})

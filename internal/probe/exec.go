@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -76,15 +75,9 @@ func (p *prober) execRow(c event.Control, a act, events finding) event.Capabilit
 }
 
 // driftRow: the exec row's canary was written a moment before, so the same
-// refusal met drift. Which overlay layer a file lies in, and when it changed,
-// the kernel's programs read by its description of its types.
+// refusal met drift.
 func driftRow(r event.Capability) event.Capability {
 	r.Control, r.Title = event.ControlDrift, title(event.ControlDrift)
-	if _, err := btf.LoadKernelSpec(); err != nil {
-		return event.Capability{Control: r.Control, Title: r.Title, Strength: event.StrengthNone,
-			Why: "the kernel does not describe its types (BTF): " + reason(err),
-			Fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF"}
-	}
 	return r
 }
 

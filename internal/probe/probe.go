@@ -14,6 +14,7 @@ package probe
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -54,6 +55,9 @@ func Run(ctx context.Context, o Options) event.Doctor {
 	} else {
 		d.Capabilities = p.rows()
 		d.Tier = p.tier()
+		if _, err := os.Stat(kernelTypes); err != nil {
+			d.Capabilities, d.Tier = withoutTypes(d.Capabilities, err), 0
+		}
 		d.Notes = append(d.Notes, p.close()...)
 	}
 	d.Capabilities = append(d.Capabilities, startRow(d.Engines))
@@ -116,4 +120,23 @@ func unused(c event.Control) bool {
 		return false
 	}
 	return true
+}
+
+// kernelTypes is where the kernel describes its types (BTF). The agent's
+// programs are fitted to the kernel by it; the canary's need none.
+const kernelTypes = "/sys/kernel/btf/vmlinux"
+
+// withoutTypes takes back what the agent's programs would do: what the kernel
+// did for the canary's program it cannot do for them.
+func withoutTypes(rows []event.Capability, problem error) []event.Capability {
+	for i := range rows {
+		switch r := &rows[i]; r.Control {
+		case event.ControlExec, event.ControlDrift, event.ControlFileless, event.ControlNetwork, event.ControlDetection,
+			event.ControlFileWrite, event.ControlSysctl, event.ControlDevice:
+			r.Strength, r.Mechanism = event.StrengthNone, ""
+			r.Why = "the agent's programs cannot be fitted to a kernel that does not describe its types (BTF): " + problem.Error()
+			r.Fix = "use a kernel built with CONFIG_DEBUG_INFO_BTF; a container needs the host's /sys"
+		}
+	}
+	return rows
 }

@@ -55,7 +55,7 @@ func (p *prober) prepare() error {
 	}
 	h := readHierarchies(string(mounts))
 	if h.kind() == "" {
-		return errors.New("no cgroup hierarchy is mounted")
+		return errors.New("no cgroup hierarchy is mounted: mount one, `mount -t cgroup2 cgroup2 /sys/fs/cgroup`")
 	}
 	if err := p.place(); err != nil {
 		return err

@@ -145,19 +145,31 @@ func makeScratch(h hierarchies, name string) (*scratch, error) {
 	if h.unified != "" {
 		dir := filepath.Join(h.unified, name)
 		var info syscall.Stat_t
-		if err := errors.Join(os.MkdirAll(dir, 0o755), syscall.Stat(dir, &info)); err != nil {
-			return nil, errors.Join(fmt.Errorf("make a scratch cgroup: %w", err), s.remove())
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = syscall.Stat(dir, &info)
+		}
+		if err != nil {
+			return nil, errors.Join(noScratch(err), s.remove())
 		}
 		s.unified, s.id = dir, info.Ino // kernfs: a cgroup's id is its folder's inode number
 	}
 	for controller, mount := range h.legacy {
 		dir := filepath.Join(mount, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, errors.Join(fmt.Errorf("make a scratch cgroup: %w", err), s.remove())
+			return nil, errors.Join(noScratch(err), s.remove())
 		}
 		s.legacy[controller] = dir
 	}
 	return s, nil
+}
+
+// noScratch: containers get the file system of cgroups to read only.
+func noScratch(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("make a scratch cgroup: %w: give this process the host's /sys/fs/cgroup to write", err)
+	}
+	return fmt.Errorf("make a scratch cgroup: %w", err)
 }
 
 // mountUnified mounts the v2 hierarchy where nobody sees it: on hosts that
