@@ -20,11 +20,12 @@ import (
 )
 
 type scanCommand struct {
-	policies             []string
-	format, output       string
-	engine, intel, stage string
-	quiet, verify        bool
-	timeout              time.Duration
+	policies       []string
+	format, output string
+	source         sourceFlags
+	intel, stage   string
+	quiet, verify  bool
+	timeout        time.Duration
 }
 
 func newScanCommand(env *environment) *cobra.Command {
@@ -35,9 +36,7 @@ func newScanCommand(env *environment) *cobra.Command {
 		Long: `Reads an image, lists its packages with the layer that brought each one, matches
 them with the intelligence bundle and judges the image by policy.
 
-TARGET is an image of the local Docker engine, by name or digest, or an archive
-of ` + "`docker save`" + `: docker-archive:FILE, docker-archive:FILE:NAME when it holds
-several images, or just a path that ends in .tar, .tar.gz or .tar.zst.
+` + scanTargets + `
 
 Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -52,7 +51,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.StringArrayVar(&s.policies, "policy", nil, "policy file to judge by; may be given several times")
 	f.StringVar(&s.format, "format", "table", "table, json or sarif")
 	f.StringVar(&s.output, "output", "", "write the report to this file instead of standard output")
-	f.StringVar(&s.engine, "engine", scan.DefaultEngine, "socket of the Docker engine")
+	s.source.add(f)
 	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
 	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
@@ -75,9 +74,12 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	}
 	defer done()
 	progress := newScanProgress(env.stderr, s.quiet)
-	options := scan.Options{Target: target, Engine: s.engine, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
+	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
 	if judge != nil {
 		options.Judge = judge
+	}
+	if err := s.source.options(env, &options); err != nil {
+		return err
 	}
 	rep, err := scan.Image(ctx, options)
 	progress.clear()

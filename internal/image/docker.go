@@ -69,11 +69,11 @@ func (d *Docker) Export(ctx context.Context, digest string) (io.ReadCloser, erro
 func (d *Docker) explain(err error) error {
 	switch {
 	case errdefs.IsNotFound(err):
-		return fmt.Errorf("not found in docker (%s); build, load or pull it there first, or scan a file with docker-archive:FILE", d.socket)
+		return &notFoundError{"docker (" + d.socket + ")"}
 	case errdefs.IsInvalidArgument(err):
 		return fmt.Errorf("docker (%s) does not take that name: %w", d.socket, err)
 	case client.IsErrConnectionFailed(err), errors.Is(err, io.ErrUnexpectedEOF), errdefs.IsUnavailable(err):
-		return fmt.Errorf("docker (%s) does not answer; start the engine, or name its socket with --engine: %w", d.socket, err)
+		return &unreachableError{fmt.Sprintf("docker (%s) does not answer; start the engine, or name its socket with --engine: %v", d.socket, err), err}
 	}
 	return fmt.Errorf("docker (%s): %w", d.socket, err)
 }

@@ -24,6 +24,8 @@ type Descriptor struct {
 		OS           string `json:"os"`
 		Variant      string `json:"variant"`
 	} `json:"platform"`
+
+	isConfig bool // not a manifest: registries keep them apart
 }
 
 // document is an index or a manifest.
@@ -249,6 +251,7 @@ func (doc *document) image(ctx context.Context, limits Limits, fetch Fetch) (*Re
 			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
 	}
+	doc.Config.isConfig = true
 	data, err := checked(ctx, fetch, doc.Config, limits.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 )
@@ -37,4 +38,31 @@ type Content struct {
 	Size   int64    // of File
 	Stream io.ReadCloser
 	Folder *Folder
+}
+
+// notFoundError is an engine or registry that does not have an image.
+type notFoundError struct{ where string }
+
+func (e *notFoundError) Error() string { return "not found in " + e.where }
+
+// NotFound says whether err means that the image is not there, so that
+// somebody else may have it.
+func NotFound(err error) bool {
+	var e *notFoundError
+	return errors.As(err, &e)
+}
+
+// unreachableError is an engine that does not answer.
+type unreachableError struct {
+	text string
+	err  error
+}
+
+func (e *unreachableError) Error() string { return e.text }
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// Unreachable says whether err means that an engine does not answer.
+func Unreachable(err error) bool {
+	var e *unreachableError
+	return errors.As(err, &e)
 }

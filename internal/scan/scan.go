@@ -8,6 +8,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,11 @@ type Options struct {
 	// Engine is the socket of a Docker engine, unix:///…; empty means
 	// DefaultEngine.
 	Engine string
+	// Containerd is containerd's socket and Storage the folder of Podman's and
+	// CRI-O's images; empty means where they usually are.
+	Containerd, Storage string
+	// Registry asks registries; nil asks anonymously.
+	Registry *image.Registry
 	// Platform chooses from an image for several, as os/arch[/variant]; empty
 	// means this host's.
 	Platform string
@@ -67,6 +73,16 @@ type Options struct {
 	Progress func(image.Progress)
 }
 
+func (o *Options) defaults() {
+	o.Engine = cmp.Or(o.Engine, DefaultEngine)
+	o.Containerd = cmp.Or(o.Containerd, image.ContainerdSocket)
+	o.Storage = cmp.Or(o.Storage, image.StorageRoot)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	if o.Registry == nil {
+		o.Registry = image.NewRegistry(image.RegistryOptions{CertDir: image.DockerCertDir})
+	}
+}
+
 // look is Look with the scanner's version.
 func (o *Options) look() Look {
 	l := o.Look
@@ -87,12 +103,7 @@ var errTimeout = errors.New("the scan's time limit is over")
 // Image scans one image. Its errors name the target, the reason and the way
 // out. It is safe for concurrent use; each call has a child process of its own.
 func Image(ctx context.Context, o Options) (*report.Report, error) {
-	if o.Engine == "" {
-		o.Engine = DefaultEngine
-	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
+	o.defaults()
 	target, err := ParseTarget(o.Target)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -127,8 +126,12 @@ func (t Target) read(ctx context.Context, o Options) (*report.Report, error) {
 		})
 	case fromFolder:
 		return t.open(ctx, r, func() (*image.Source, error) { return image.OpenFolder(t.name) })
+	case fromHost:
+		return t.open(ctx, r, image.OpenHost)
+	case fromSBOM:
+		return t.readDocument(ctx, r)
 	}
-	return t.readEngine(ctx, r)
+	return t.readNamed(ctx, r)
 }
 
 // open reads whatever source it opens.
@@ -165,57 +168,3 @@ func (t Target) readArchive(ctx context.Context, r *reading) (*report.Report, er
 	return rep, err
 }
 
-// readEngine reads an image where the engine keeps it, when this process may;
-// else it streams the engine's export into the child through a pipe.
-func (t Target) readEngine(ctx context.Context, r *reading) (*report.Report, error) {
-	engine, err := image.OpenDocker(r.Engine)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = engine.Close() }()
-	found, err := engine.Find(ctx, t.name)
-	if err != nil {
-		return nil, err
-	}
-	if src, err := engine.Open(ctx, found); err == nil {
-		rep, err := r.source(ctx, src)
-		if err == nil {
-			rep.Image.References = found.References
-		}
-		if !errors.Is(err, image.ErrNotInPlace) && !errors.Is(err, fs.ErrNotExist) {
-			return rep, err
-		}
-	}
-	export, err := engine.Export(ctx, found.Digest)
-	if err != nil {
-		return nil, err
-	}
-	defer export.Close()
-	rep, err := t.readExport(ctx, r, export)
-	if err != nil {
-		return nil, err
-	}
-	rep.Image.References, rep.Integrity = found.References, report.FromEngine
-	if rep.Image.Digest != found.Digest && found.ConfigDigest {
-		return nil, fmt.Errorf("docker (%s) exported the content %s instead of %s", r.Engine, rep.Image.Digest, found.Digest)
-	}
-	return rep, nil
-}
-
-func (t Target) readExport(ctx context.Context, r *reading, export io.Reader) (*report.Report, error) {
-	pr, pw, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	copied := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(pw, export)
-		copied <- errors.Join(err, pw.Close())
-	}()
-	rep, err := r.archive(ctx, pr, request{Read: readStream, Platform: r.Platform}, true)
-	pr.Close() // ends the copy with EPIPE when the child stopped early
-	if copyErr := <-copied; err != nil && copyErr != nil && !isPipeError(copyErr) {
-		return nil, fmt.Errorf("docker (%s) broke off its export: %w", r.Engine, copyErr)
-	}
-	return rep, err
-}
