@@ -20,6 +20,14 @@ var detections embed.FS
 // Detections holds one file per detection; package detect reads them.
 func Detections() fs.FS { return sub(detections, "detections") }
 
+//go:embed programs/*.yaml
+var programs embed.FS
+
+// Programs holds programs.yaml, evidence of programs outside of package
+// managers, and artifacts.yaml, the groups of Java artifacts whose archives do
+// not state one; packages inventory/program and inventory/jar read them.
+func Programs() fs.FS { return sub(programs, "programs") }
+
 func sub(files embed.FS, dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil { // only for an invalid name, and ours are constants

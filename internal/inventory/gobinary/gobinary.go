@@ -15,10 +15,9 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/package-url/packageurl-go"
-
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/purl"
 )
 
 // minSize: the smallest program of the Go linker, stripped, has over 1 MB.
@@ -33,7 +32,10 @@ func (Driver) Wants(_ string, info inventory.Info) bool {
 }
 
 // Extract lists the main module, its dependencies with replacements applied,
-// and the standard library as "stdlib". Programs of other languages have none.
+// and the standard library as "stdlib". A main module that was built in its own
+// working tree has no version; it is taken from the linker's flags where one
+// stands there, else the module is left out, for nothing could be said about
+// it. Programs of other languages have none.
 func (Driver) Extract(f inventory.File) ([]event.Package, error) {
 	bi, err := read(f.Content)
 	if err != nil || bi == nil {
@@ -79,35 +81,20 @@ func packages(bi *debug.BuildInfo) []event.Package {
 	out := make([]event.Package, 0, len(bi.Deps)+2)
 	if v, ok := strings.CutPrefix(bi.GoVersion, "go"); ok {
 		v, _, _ = strings.Cut(v, " ") // "go1.26.3 X:experiments"
-		out = append(out, module("stdlib", v))
+		out = purl.Append(out, purl.Go("stdlib", v))
 	}
-	if bi.Main.Path != "" && bi.Main.Version != "" {
-		out = append(out, module(bi.Main.Path, bi.Main.Version))
+	if version := mainVersion(bi); version != "" {
+		out = purl.Append(out, purl.Go(bi.Main.Path, version))
 	}
 	for _, d := range bi.Deps {
 		if d.Replace != nil && !isFolder(d.Replace.Path) { // a folder has no version of its own
 			d = d.Replace
 		}
-		if d.Path != "" && d.Version != "" {
-			out = append(out, module(d.Path, d.Version))
-		}
+		out = purl.Append(out, purl.Go(d.Path, d.Version))
 	}
 	return out
 }
 
 func isFolder(path string) bool {
 	return strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") || strings.HasPrefix(path, "/")
-}
-
-// module keeps the version as Go writes it (v1.2.3); the standard library has
-// no "v", as in the Go vulnerability database.
-func module(path, version string) event.Package {
-	namespace, name := "", path
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		namespace, name = path[:i], path[i+1:]
-	}
-	return event.Package{
-		Name: path, Version: version, Ecosystem: "Go",
-		PURL: packageurl.NewPackageURL(packageurl.TypeGolang, namespace, name, version, nil, "").ToString(),
-	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // build makes a Go program with a main module and a replaced dependency.
-func build(t testing.TB, env ...string) []byte {
+func build(t testing.TB, flags string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	for name, body := range map[string]string{
@@ -36,9 +36,9 @@ func build(t testing.TB, env ...string) []byte {
 		}
 	}
 	out := filepath.Join(dir, "tool")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w -buildid= "+flags, "-o", out, ".")
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off"), env...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, msg)
 	}
@@ -76,9 +76,9 @@ func bigEndian32() []byte {
 func goVersion() string { return strings.TrimPrefix(strings.Fields(runtime.Version())[0], "go") }
 
 func TestConformance(t *testing.T) {
-	want := []string{"stdlib " + goVersion(), "example.org/dep v1.2.3", "example.org/tool (devel)"}
+	want := []string{"stdlib " + goVersion(), "example.org/dep v1.2.3"}
 	inventorytest.Run(t, gobinary.Driver{}, []inventorytest.Case{
-		{Path: "usr/bin/amd64", Executable: true, Content: build(t), Want: want},
+		{Path: "usr/bin/amd64", Executable: true, Content: build(t, ""), Want: want},
 		{Path: "usr/bin/big-endian-32", Executable: true, Content: bigEndian32(), Want: []string{"stdlib 1.26.3", "example.org/a v1.0.0"}},
 		{Path: "usr/bin/script", Executable: true, Content: bytes.Repeat([]byte("#!/bin/sh\n"), 50_000)},
 	}, []string{"usr/bin/amd64"})
@@ -103,7 +103,7 @@ func TestAgreesWithStandardLibrary(t *testing.T) {
 		want := 0
 		if info, err := buildinfo.ReadFile(path); err == nil {
 			want = len(info.Deps) + 1
-			if info.Main.Path != "" && info.Main.Version != "" {
+			if info.Main.Path != "" && info.Main.Version != "" && info.Main.Version != "(devel)" {
 				want++
 			}
 		}
@@ -117,8 +117,35 @@ func TestAgreesWithStandardLibrary(t *testing.T) {
 	}
 }
 
+// TestVersionOfTheMainModule: one that was built in its working tree has the
+// version that the linker wrote into it, if any.
+func TestVersionOfTheMainModule(t *testing.T) {
+	for flags, want := range map[string]string{
+		"-X main.version=1.4.0": "v1.4.0",
+		"-X main.version=v1.4.0 -X 'example.org/tool/internal.Version=1.4.0'": "v1.4.0",
+		"-X main.version=v1.4.0 -X main.Release=v2.0.0":                       "",
+		"-X main.version=1.4":                     "",
+		"-X main.goVersion=1.26.0":                "",
+		"-X example.org/other.Version=1.0.0":      "",
+		"-X main.version=dirty -X main.commit=ab": "",
+	} {
+		data := build(t, flags)
+		f := inventory.File{Path: "a", Info: inventory.Info{Size: int64(len(data)), Executable: true}, Content: bytes.NewReader(data)}
+		packages, err := gobinary.Driver{}.Extract(f)
+		got := ""
+		for _, p := range packages {
+			if p.Name == "example.org/tool" {
+				got = p.Version
+			}
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, want %q; %v", flags, got, want, err)
+		}
+	}
+}
+
 func TestOldFormatIsAGapInAStream(t *testing.T) {
-	data := build(t)
+	data := build(t, "")
 	i := bytes.LastIndex(data, []byte("\xff Go buildinf:"))
 	data[i+15] &^= 2 // as if it held pointers
 	f := inventory.File{Path: "a", Info: inventory.Info{Size: int64(len(data)), Executable: true}, Content: struct{ io.Reader }{bytes.NewReader(data)}}
@@ -128,7 +155,7 @@ func TestOldFormatIsAGapInAStream(t *testing.T) {
 }
 
 func FuzzExtract(f *testing.F) {
-	head := build(f)[:4096]
+	head := build(f, "")[:4096]
 	f.Add(head)
 	f.Add([]byte("\x7fELF\x02\x01"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
