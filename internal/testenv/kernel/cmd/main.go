@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	tests := flags.String("run", "", "only tests that match this regular expression")
 	verbose := flags.Bool("v", false, "print the output of tests that pass, too")
 	parallel := flags.Int("parallel", max(1, runtime.NumCPU()/2), "guests at a time; each has two processors")
-	timeout := flags.Duration("timeout", 15*time.Minute, "of one guest")
+	timeout := flags.Duration("timeout", 30*time.Minute, "of one guest")
 	console := flags.Bool("console", false, "print the guests' consoles as they come")
 	if err := flags.Parse(args); err != nil {
 		return false, err

@@ -154,6 +154,10 @@ func environ(words map[string]string) []string {
 	}
 }
 
+// timeLimit of one suite: ten times what it takes on a quiet machine, and less
+// than the guest is given, so that a hang tells where it is.
+const timeLimit = "25m"
+
 func runAll(env []string) error {
 	list, err := os.ReadFile("/tests.json")
 	if err != nil {
@@ -165,7 +169,7 @@ func runAll(env []string) error {
 	}
 	for _, t := range tests {
 		fmt.Printf("##guest## begin %s\n", t.Name)
-		cmd := exec.Command(t.Path, "-test.v", "-test.run="+t.Run, "-test.timeout=12m")
+		cmd := exec.Command(t.Path, "-test.v", "-test.run="+t.Run, "-test.timeout="+timeLimit)
 		cmd.Dir, cmd.Env = filepath.Dir(t.Path), env
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		err := cmd.Run()
