@@ -1,9 +1,9 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/nats-io/nkeys"
@@ -154,7 +154,7 @@ func TestNoIntelligence(t *testing.T) {
 	if said, err := s.Status(t.Context(), me.Agent, event.HostStatus{Agent: me.Agent, Host: "h"}); err != nil || said.Intelligence != "" {
 		t.Errorf("%+v, %v", said, err)
 	}
-	if key, err := intel.TrustedKey(data); err != nil || fmt.Sprint(me.IntelligenceKey) != fmt.Sprint([]byte(key)) {
+	if key, err := intel.TrustedKey(data); err != nil || !bytes.Equal(me.IntelligenceKey, key) {
 		t.Errorf("the agent got key %x, bundles will be signed by %x: %v", me.IntelligenceKey, key, err)
 	}
 }
