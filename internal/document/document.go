@@ -108,9 +108,23 @@ func (e Errors) sorted() Errors {
 
 // Parse reads every document of a file. Documents that are empty are left out.
 // The name is used in errors and positions only. The error is an Errors.
-func Parse(name string, data []byte) (docs []*Node, err error) {
+func Parse(name string, data []byte) ([]*Node, error) {
+	docs, err := parseAll(name, data, manner{bytes: MaxBytes, depth: MaxDepth, documents: MaxDocuments})
+	if err != nil {
+		return nil, err
+	}
+	return docs, nil
+}
+
+// manner says how a file is read.
+type manner struct {
+	bytes, depth, documents int
+	foreign                 bool // see ParseForeign
+}
+
+func parseAll(name string, data []byte, how manner) (docs []*Node, err error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows write one
-	src := newSource(name, data)
+	src := newSource(name, data, how)
 	if problem := src.check(data); problem != nil {
 		return nil, Errors{problem}
 	}
@@ -122,8 +136,8 @@ func Parse(name string, data []byte) (docs []*Node, err error) {
 		}
 	}()
 	parts := src.split()
-	if len(parts) > MaxDocuments {
-		return nil, Errors{src.fail(1, 1, "has %d documents; at most %d are read: split the file", len(parts), MaxDocuments)}
+	if len(parts) > how.documents {
+		return nil, Errors{src.fail(1, 1, "has %d documents; at most %d are read: split the file", len(parts), how.documents)}
 	}
 	var problems Errors
 	for _, p := range parts {
@@ -134,7 +148,7 @@ func Parse(name string, data []byte) (docs []*Node, err error) {
 		}
 	}
 	if len(problems) > 0 {
-		return nil, problems.sorted()
+		return docs, problems.sorted()
 	}
 	return docs, nil
 }
@@ -149,7 +163,11 @@ func (s *source) parse(p part) (*Node, Errors) {
 	if problem := c.checkDepth(tokens); problem != nil {
 		return nil, Errors{problem}
 	}
-	file, err := parser.Parse(tokens, 0)
+	var options []parser.Option
+	if s.how.foreign {
+		options = append(options, parser.AllowDuplicateMapKey())
+	}
+	file, err := parser.Parse(tokens, 0, options...)
 	if err != nil {
 		return nil, Errors{c.syntaxError(err)}
 	}
@@ -164,8 +182,8 @@ func (s *source) parse(p part) (*Node, Errors) {
 
 // check refuses what no YAML file of ours can hold.
 func (s *source) check(data []byte) *Error {
-	if len(data) > MaxBytes {
-		return s.fail(1, 1, "has %d bytes; at most %d are read", len(data), MaxBytes)
+	if len(data) > s.how.bytes {
+		return s.fail(1, 1, "has %d bytes; at most %d are read", len(data), s.how.bytes)
 	}
 	if !utf8.Valid(data) {
 		return s.fail(1, 1, "is not UTF-8 text")
@@ -185,12 +203,14 @@ type converter struct {
 	source *source
 	before int // lines of the file before the document
 	errs   Errors
+	shared anchors // of a foreign file
 }
 
 // checkDepth refuses nesting before the recursive parser meets it. Flow
 // collections nest by brackets, block ones by indentation or by several
 // indicators on one line.
 func (c *converter) checkDepth(tokens token.Tokens) *Error {
+	most := c.source.how.depth
 	flow, line, onLine := 0, 0, 0
 	for _, t := range tokens {
 		pos := t.Position
@@ -209,8 +229,8 @@ func (c *converter) checkDepth(tokens token.Tokens) *Error {
 				onLine++
 			}
 		}
-		if flow > MaxDepth || onLine > MaxDepth || pos.IndentNum > 8*MaxDepth {
-			return c.source.fail(pos.Line+c.before, pos.Column, "is nested more than %d deep", MaxDepth)
+		if flow > most || onLine > most || pos.IndentNum > 8*most {
+			return c.source.fail(pos.Line+c.before, pos.Column, "is nested more than %d deep", most)
 		}
 	}
 	return nil
@@ -241,8 +261,13 @@ func (c *converter) place(t *token.Token) (line, column int) {
 }
 
 func (c *converter) convert(n ast.Node, depth int) *Node {
-	if depth > MaxDepth {
-		return c.fail(n, "is nested more than %d deep", MaxDepth)
+	if most := c.source.how.depth; depth > most {
+		return c.fail(n, "is nested more than %d deep", most)
+	}
+	if c.source.how.foreign {
+		if node, done := c.foreign(n, depth); done {
+			return node
+		}
 	}
 	line, column := c.position(n)
 	node := &Node{Line: line, Column: column, source: c.source}
@@ -285,16 +310,23 @@ func quoteOf(t *token.Token) byte {
 func (c *converter) mapping(node *Node, x *ast.MappingNode, depth int) *Node {
 	node.Kind = Map
 	seen := map[string]int{}
+	places := map[string]int{}
+	var merged []*Node
 	for i, value := range x.Values {
 		line, column := c.position(value.Key)
 		if i == 0 && !x.IsFlowStyle {
 			node.Line, node.Column = line, column // the token is the first colon
 		}
+		if _, merge := value.Key.(*ast.MergeKeyNode); merge && c.source.how.foreign {
+			merged = append(merged, c.convert(value.Value, depth+1))
+			continue
+		}
 		key, ok := c.key(value.Key)
 		if !ok {
 			continue
 		}
-		if first, twice := seen[key]; twice {
+		first, twice := seen[key]
+		if twice && !c.source.how.foreign {
 			c.errs = append(c.errs, c.source.fail(line, column, "the key %q stands here and on line %d: remove one", key, first))
 			continue
 		}
@@ -303,8 +335,11 @@ func (c *converter) mapping(node *Node, x *ast.MappingNode, depth int) *Node {
 			if v.Kind == Null {
 				v.Line, v.Column = line, column
 			}
-			node.Pairs = append(node.Pairs, Pair{Key: key, Line: line, Column: column, Value: v})
+			node.put(Pair{Key: key, Line: line, Column: column, Value: v}, twice, places)
 		}
+	}
+	for _, m := range merged {
+		node.merge(m, places)
 	}
 	return node
 }

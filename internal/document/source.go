@@ -10,11 +10,12 @@ import (
 type source struct {
 	name  string
 	lines [][]rune
+	how   manner
 }
 
-func newSource(name string, data []byte) *source {
-	s := &source{name: name}
-	if len(data) > MaxBytes { // refused anyway
+func newSource(name string, data []byte, how manner) *source {
+	s := &source{name: name, how: how}
+	if len(data) > how.bytes { // refused anyway
 		return s
 	}
 	for _, line := range strings.Split(string(data), "\n") {
