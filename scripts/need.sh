@@ -36,6 +36,8 @@ gcc|gcc|the race detector
 /usr/include/stdlib.h|libc6-dev|the race detector
 openssl|openssl|certificates of test receivers
 shellcheck|shellcheck|checks the scripts
+docker-registry|docker-registry|a real registry to pull from
+podman|podman|a real storage of Podman's
 L
     ;;
   kernel) cat <<'L'

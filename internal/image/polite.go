@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,6 +29,9 @@ const (
 type polite struct {
 	inner http.RoundTripper
 	wait  func(ctx context.Context, d time.Duration) error
+	// distrusted holds, by host, why its certificate was refused: it is not
+	// asked in the clear instead.
+	distrusted sync.Map
 }
 
 func newPolite(inner http.RoundTripper) *polite { return &polite{inner: inner, wait: sleep} }
@@ -49,9 +54,16 @@ func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
 		return nil, errPlainHTTP
 	}
+	if why, ok := p.distrusted.Load(req.URL.Host); ok && req.URL.Scheme != "https" {
+		return nil, why.(error)
+	}
 	again := (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.Body == nil
 	for try := 1; ; try++ {
 		resp, err := p.inner.RoundTrip(req)
+		var certificate *tls.CertificateVerificationError
+		if errors.As(err, &certificate) {
+			p.distrusted.Store(req.URL.Host, err)
+		}
 		wait, busy := busyFor(resp, err, try)
 		if !busy || !again || try == maxTries || req.Context().Err() != nil {
 			return bounded(req, resp), err

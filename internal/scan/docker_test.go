@@ -65,6 +65,9 @@ func found(rep *report.Report) []string {
 	var out []string
 	for _, p := range rep.Packages {
 		step, _, _ := strings.Cut(p.Step, " ")
+		if p.Name == "busybox" {
+			continue // of this machine: its version is not ours
+		}
 		if p.Name == "stdlib" {
 			p.Version = ""
 		}
