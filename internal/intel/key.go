@@ -21,11 +21,19 @@ import (
 const signatureContext = "breakwater intelligence manifest v1\n"
 
 func sign(key ed25519.PrivateKey, manifest []byte) []byte {
-	return ed25519.Sign(key, append([]byte(signatureContext), manifest...))
+	return signAs(key, signatureContext, manifest)
 }
 
 func verify(pub ed25519.PublicKey, manifest, signature []byte) bool {
-	return ed25519.Verify(pub, append([]byte(signatureContext), manifest...), signature)
+	return verifyAs(pub, signatureContext, manifest, signature)
+}
+
+func signAs(key ed25519.PrivateKey, context string, text []byte) []byte {
+	return ed25519.Sign(key, append([]byte(context), text...))
+}
+
+func verifyAs(pub ed25519.PublicKey, context string, text, signature []byte) bool {
+	return ed25519.Verify(pub, append([]byte(context), text...), signature)
 }
 
 func keyPath(data string) string { return filepath.Join(data, "keys", "intel.key") }
@@ -82,8 +90,9 @@ func readKey(path string) (ed25519.PrivateKey, error) {
 }
 
 // readPin reads the public key that bundles must be signed with.
-func readPin(data string) (ed25519.PublicKey, error) {
-	path := pinPath(data)
+func readPin(data string) (ed25519.PublicKey, error) { return readPublic(pinPath(data)) }
+
+func readPublic(path string) (ed25519.PublicKey, error) {
 	der, err := readPEM(path, "PUBLIC KEY")
 	if err != nil {
 		return nil, err

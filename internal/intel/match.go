@@ -26,7 +26,7 @@ const (
 // used names the bundle. An error means that the bundle could not be read.
 func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
 	m := matching{bundle: b, distro: distro, known: b.manifest.Intelligence(),
-		hits: map[subject][]vuln.Hit{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
+		absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
 	for _, pkg := range pkgs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, nil, err
@@ -46,10 +46,9 @@ type matching struct {
 	distro report.Distro
 	known  *report.Intelligence
 
-	hits      map[subject][]vuln.Hit // binary packages of one source share them
-	absent    map[string]int         // ecosystem → packages not judged
-	unordered map[string][]string    // ecosystem → versions that have no place
-	seen      map[string]bool        // ecosystems that were judged
+	absent    map[string]int      // ecosystem → packages not judged
+	unordered map[string][]string // ecosystem → versions that have no place
+	seen      map[string]bool     // ecosystems that were judged
 }
 
 // subject is what advisories speak of.
@@ -66,18 +65,17 @@ func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Findin
 	if !m.bundle.packages.has(packageHash(s.ecosystem, s.name)) {
 		return nil, nil // most packages: nothing is known of them
 	}
-	hits, done := m.hits[s]
-	if !done {
-		var err error
-		if hits, err = m.lookup(ctx, s, order); err != nil {
-			return nil, err
-		}
-		m.hits[s] = hits
+	j, err := m.bundle.judged(ctx, s, order)
+	if err != nil {
+		return nil, err
 	}
-	if len(hits) == 0 {
+	if j.unordered {
+		m.unordered[s.ecosystem] = append(m.unordered[s.ecosystem], s.name+" "+s.version)
+	}
+	if len(j.hits) == 0 {
 		return nil, nil
 	}
-	findings := vuln.Merge(pkg, hits)
+	findings := vuln.Merge(pkg, j.hits)
 	for i := range findings {
 		if err := m.bundle.enrich(ctx, &findings[i]); err != nil {
 			return nil, err
@@ -112,16 +110,42 @@ func (m *matching) subjectOf(pkg event.Package) subject {
 	return s
 }
 
-func (m *matching) lookup(ctx context.Context, s subject, order vuln.Order) ([]vuln.Hit, error) {
-	entries, err := m.bundle.entries(ctx, packageKey{s.ecosystem, s.name})
+// judgement is what the bundle says of one version of a package. It is
+// remembered: binary packages of one source, and many images, share them.
+type judgement struct {
+	hits      []vuln.Hit
+	unordered bool // the version has no place in the ecosystem's order
+}
+
+func (b *Bundle) judged(ctx context.Context, s subject, order vuln.Order) (judgement, error) {
+	b.mu.Lock()
+	known, ok := b.judgements[s]
+	b.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	j, err := b.judge(ctx, s, order)
+	if err != nil {
+		return j, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.judgedHits += len(j.hits) + 1; b.judgedHits > maxCachedEntries {
+		clear(b.judgements)
+		b.judgedHits = len(j.hits) + 1
+	}
+	b.judgements[s] = j
+	return j, nil
+}
+
+func (b *Bundle) judge(ctx context.Context, s subject, order vuln.Order) (j judgement, err error) {
+	entries, err := b.entries(ctx, packageKey{s.ecosystem, s.name})
 	if err != nil || len(entries) == 0 {
-		return nil, err
+		return j, err
 	}
-	if _, err := order(s.version, s.version); err != nil {
-		m.unordered[s.ecosystem] = append(m.unordered[s.ecosystem], s.name+" "+s.version)
-	}
+	_, err = order(s.version, s.version)
+	j.unordered = err != nil
 	modular := strings.Contains(s.version, ".module")
-	var hits []vuln.Hit
 	for _, e := range entries {
 		for i := range e.affected {
 			if e.affected[i].Module != "" && !modular {
@@ -133,15 +157,15 @@ func (m *matching) lookup(ctx context.Context, s subject, order vuln.Order) ([]v
 			if !hit {
 				continue
 			}
-			advisory, err := m.bundle.advisory(ctx, e.feed, e.id)
+			advisory, err := b.advisory(ctx, e.feed, e.id)
 			if err != nil {
-				return nil, err
+				return j, err
 			}
-			hits = append(hits, vuln.NewHit(advisory, &e.affected[i], fixed))
+			j.hits = append(j.hits, vuln.NewHit(advisory, &e.affected[i], fixed))
 			break
 		}
 	}
-	return hits, nil
+	return j, nil
 }
 
 // gaps tells what was not judged, and what with old data.

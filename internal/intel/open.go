@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
 
@@ -27,13 +26,15 @@ type Bundle struct {
 	mu sync.Mutex // guards everything that follows, and serialises queries
 	// cache holds what was asked before; rows do not change below an open
 	// bundle. cached counts its entries.
-	cache     map[packageKey][]entry
-	cached    int
-	details   map[packageKey]vuln.Advisory // by feed and row, of advisories that hit
-	ratings   map[string][]event.Rating    // by CVE, unrated ones too
-	exploited map[string]bool
-	rows      *unpacker
-	queries   queries
+	cache      map[packageKey][]entry
+	cached     int
+	judgements map[subject]judgement // judgedHits counts their hits
+	judgedHits int
+	details    map[packageKey]vuln.Advisory // by feed and row, of advisories that hit
+	aboutCVE   map[string]about             // unknown ones too
+	exploited  map[string]bool
+	rows       *unpacker
+	queries    queries
 }
 
 // queries are prepared once.
@@ -88,7 +89,7 @@ func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
 		return nil, err
 	}
 	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, details: map[packageKey]vuln.Advisory{},
-		ratings: map[string][]event.Rating{}, rows: newUnpacker()}
+		aboutCVE: map[string]about{}, judgements: map[subject]judgement{}, rows: newUnpacker()}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, err, wayOut), db.Close())
 	}

@@ -81,68 +81,71 @@ func remember[K comparable, V any](cache map[K]V, key K, value V) {
 	cache[key] = value
 }
 
-// enrich adds what is known by CVE: exploitation and its likelihood, every
-// publisher's rating, and a severity when the advisories give none.
+// about is what is known of a CVE beside its advisories.
+type about struct {
+	exploited         bool
+	score, percentile float64
+	ratings           []event.Rating // by feed
+}
+
+// enrich adds what is known by CVE: exploitation and its likelihood, and a
+// severity when the advisories give none.
 func (b *Bundle) enrich(ctx context.Context, f *event.Finding) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, id := range append([]string{f.ID}, f.Aliases...) {
-		f.KnownExploited = f.KnownExploited || b.exploited[id]
-		if !strings.HasPrefix(id, "CVE-") {
-			continue
-		}
-		if err := b.likelihood(ctx, id, f); err != nil {
+	if err := b.enrichBy(ctx, f.ID, f); err != nil {
+		return err
+	}
+	for _, id := range f.Aliases {
+		if err := b.enrichBy(ctx, id, f); err != nil {
 			return err
-		}
-		if f.Severity != event.SeverityUnknown {
-			continue
-		}
-		ratings, err := b.rated(ctx, id)
-		if err != nil {
-			return err
-		}
-		if len(ratings) > 0 {
-			f.Severity, f.SeveritySource = ratings[0].Severity, ratings[0].Source
-			if f.CVSS == "" {
-				f.CVSS = ratings[0].Vector
-			}
 		}
 	}
 	return nil
 }
 
-// likelihood sets the highest EPSS figures of a finding's CVEs.
-func (b *Bundle) likelihood(ctx context.Context, cve string, f *event.Finding) error {
-	var score, percentile float64
-	err := b.queries.likelihood.QueryRowContext(ctx, cve).Scan(&score, &percentile)
-	if errors.Is(err, sql.ErrNoRows) {
+func (b *Bundle) enrichBy(ctx context.Context, id string, f *event.Finding) error {
+	if !strings.HasPrefix(id, "CVE-") {
 		return nil
 	}
-	f.EPSS, f.Percentile = max(f.EPSS, score/feed.EPSSUnit), max(f.Percentile, percentile/feed.EPSSUnit)
-	return err
+	known, ok := b.aboutCVE[id]
+	if !ok {
+		var err error
+		if known, err = b.lookUp(ctx, id); err != nil {
+			return err
+		}
+		remember(b.aboutCVE, id, known)
+	}
+	f.KnownExploited = f.KnownExploited || known.exploited
+	f.EPSS, f.Percentile = max(f.EPSS, known.score), max(f.Percentile, known.percentile)
+	if f.Severity == event.SeverityUnknown && len(known.ratings) > 0 {
+		r := known.ratings[0]
+		f.Severity, f.SeveritySource = r.Severity, r.Source
+		if f.CVSS == "" {
+			f.CVSS = r.Vector
+		}
+	}
+	return nil
 }
 
-// rated is what publishers say of a CVE's severity, by feed.
-func (b *Bundle) rated(ctx context.Context, cve string) ([]event.Rating, error) {
-	if r, ok := b.ratings[cve]; ok {
-		return r, nil
+func (b *Bundle) lookUp(ctx context.Context, cve string) (a about, err error) {
+	a.exploited = b.exploited[cve]
+	err = b.queries.likelihood.QueryRowContext(ctx, cve).Scan(&a.score, &a.percentile)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return a, err
 	}
+	a.score, a.percentile = a.score/feed.EPSSUnit, a.percentile/feed.EPSSUnit
 	rows, err := b.queries.rating.QueryContext(ctx, cve)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	var list []event.Rating
 	for rows.Next() {
 		var r event.Rating
 		if err := rows.Scan(&r.Severity, &r.Source, &r.Vector); err != nil {
-			return nil, err
+			return a, err
 		}
-		list = append(list, r)
+		a.ratings = append(a.ratings, r)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	remember(b.ratings, cve, list)
-	return list, nil
+	return a, rows.Err()
 }

@@ -116,6 +116,35 @@ func (w *writer) add(ctx context.Context, name, record string, a vuln.Advisory, 
 	return nil
 }
 
+// merge adds an advisory of which more than one part may come, each about other
+// packages, or about other versions of the same.
+func (w *writer) merge(ctx context.Context, name string, a vuln.Advisory) error {
+	for _, g := range byPackage(a.Affected, every) {
+		var row []byte
+		err := w.tx.QueryRowContext(ctx, "SELECT versions FROM affected WHERE ecosystem = ?1 AND name = ?2 AND feed = ?3 AND id = ?4",
+			g[0].Ecosystem, g[0].Name, name, a.ID).Scan(&row)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		before, err := decodeAffected(row, newUnpacker())
+		if err != nil {
+			return err
+		}
+		versions, err := encodeAffected(append(before, g...))
+		if err != nil {
+			return err
+		}
+		if _, err := w.tx.ExecContext(ctx, "UPDATE affected SET versions = ?1 WHERE ecosystem = ?2 AND name = ?3 AND feed = ?4 AND id = ?5",
+			versions, g[0].Ecosystem, g[0].Name, name, a.ID); err != nil {
+			return err
+		}
+	}
+	return w.add(ctx, name, a.ID, a, every)
+}
+
 // byPackage groups what is said about the same package of the same ecosystem.
 func byPackage(affected []vuln.Affected, keep func(string) bool) [][]vuln.Affected {
 	kept := slices.DeleteFunc(slices.Clone(affected), func(a vuln.Affected) bool { return !keep(a.Ecosystem) })

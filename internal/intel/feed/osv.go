@@ -268,3 +268,7 @@ func printable(s string) bool {
 	}
 	return true
 }
+
+// Title is one line of what publishers write about a vulnerability, bounded and
+// without control characters.
+func Title(text string) string { return title("", text) }
