@@ -1,0 +1,195 @@
+// Package jar finds Java artifacts: the archive itself, what was shaded into
+// it, and archives inside it (Spring Boot, war, ear), to a bounded depth. What
+// it believes, in this order: META-INF/maven/**/pom.properties, which Maven
+// writes; the archive's name and its manifest (JAR File Specification), with
+// the group from a table of builds that state none (content/programs). It
+// never guesses: an artifact whose group nobody states is listed without one,
+// and matches no advisory.
+package jar
+
+import (
+	"bytes"
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/purl"
+	"github.com/breakwater-sec/breakwater/internal/inventory/zipdir"
+)
+
+// Limits of one archive with all that is nested in it.
+const (
+	maxDepth    = 4
+	maxNested   = 64 << 20  // bytes of a compressed nested archive, which is held in memory
+	maxInflated = 512 << 20 // bytes in all
+	maxArchives = 20_000
+	maxFile     = 256 << 10 // bytes of a manifest or pom.properties
+)
+
+// Driver is the inventory's driver for Java archives.
+type Driver struct{ groups func() *Groups }
+
+// New makes it; groups is asked when an archive states no group.
+func New(groups func() *Groups) Driver { return Driver{groups} }
+
+// Names are the extensions of archives that hold classes or other archives.
+func (Driver) Names() []string {
+	return []string{"*.jar", "*.war", "*.ear", "*.par", "*.hpi", "*.jpi", "*.lpkg"}
+}
+
+// Wants every such archive.
+func (Driver) Wants(string, inventory.Info) bool { return true }
+
+// Extract lists the artifacts. What cannot be read inside is an error beside
+// what could be.
+func (d Driver) Extract(f inventory.File) ([]event.Package, error) {
+	at, err := zipdir.Content(f)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := zipdir.Open(at, f.Size, maxInflated)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{groups: d.groups, left: maxArchives}
+	w.archive(dir, path.Base(f.Path), 0)
+	return w.packages(), w.err
+}
+
+// walk is the way through one archive.
+type walk struct {
+	groups func() *Groups
+	out    []event.Package
+	left   int // archives
+	err    error
+}
+
+func (w *walk) fail(name string, err error) {
+	if w.err == nil {
+		if !purl.Valid(name) {
+			name = "an entry"
+		}
+		w.err = errors.New(name + ": " + err.Error())
+	}
+}
+
+func (w *walk) packages() []event.Package {
+	seen := map[string]bool{}
+	out := w.out[:0]
+	for _, p := range w.out {
+		if !seen[p.PURL] {
+			seen[p.PURL] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// archive lists one archive and then those inside it.
+func (w *walk) archive(dir *zipdir.Dir, name string, depth int) {
+	if w.left--; w.left < 0 {
+		w.fail(name, errors.New("holds too many archives; the rest was not read"))
+		return
+	}
+	file := parseName(name)
+	folders := w.groups().folders(file.artifact)
+	seen := make([]bool, len(folders))
+	var poms []coordinates
+	var m manifest
+	err := dir.Each(func(entry []byte) bool {
+		for i, f := range folders {
+			seen[i] = seen[i] || bytes.HasPrefix(entry, []byte(f))
+		}
+		return wanted(entry)
+	}, func(e zipdir.Entry) error {
+		switch {
+		case isArchive([]byte(e.Name)):
+			w.nested(dir, e, depth)
+			return nil
+		case e.Name == "META-INF/MANIFEST.MF":
+			m = parseManifest(w.read(dir, e))
+		default:
+			poms = append(poms, parsePom(w.read(dir, e)))
+		}
+		return nil
+	})
+	if err != nil {
+		w.fail(name, err)
+	}
+	for _, c := range poms {
+		w.add(c, m, c.is(file))
+	}
+	if !anyIs(poms, file) {
+		w.add(w.unstated(file, m, seen), m, true)
+	}
+}
+
+func (w *walk) add(c coordinates, m manifest, main bool) {
+	p := purl.Maven(c.group, c.artifact, c.version)
+	if p.Name != "" && main && m.license != "" {
+		p.Licenses = []string{m.license}
+	}
+	w.out = purl.Append(w.out, p)
+}
+
+func (w *walk) read(dir *zipdir.Dir, e zipdir.Entry) []byte {
+	data, err := dir.Read(e, maxFile)
+	if err != nil {
+		w.fail(e.Name, err)
+	}
+	return data
+}
+
+func (w *walk) nested(dir *zipdir.Dir, e zipdir.Entry, depth int) {
+	if depth+1 >= maxDepth {
+		w.fail(e.Name, errors.New("lies too deep inside of other archives; it was not read"))
+		return
+	}
+	inner, err := dir.Nested(e, maxNested)
+	if err != nil {
+		w.fail(e.Name, err)
+		return
+	}
+	w.archive(inner, path.Base(e.Name), depth+1)
+	dir.Spent(inner)
+}
+
+var pomSuffix, mavenPrefix = []byte("/pom.properties"), []byte("META-INF/maven/")
+
+func wanted(entry []byte) bool {
+	return string(entry) == "META-INF/MANIFEST.MF" ||
+		bytes.HasPrefix(entry, mavenPrefix) && bytes.HasSuffix(entry, pomSuffix) ||
+		isArchive(entry)
+}
+
+func isArchive(name []byte) bool {
+	i := bytes.LastIndexByte(name, '.')
+	if i < 0 || len(name)-i > 5 {
+		return false
+	}
+	switch string(name[i:]) {
+	case ".jar", ".war", ".ear", ".par", ".hpi", ".jpi", ".lpkg":
+		return true
+	}
+	return false
+}
+
+// unstated is the archive itself when no pom.properties is about it. Only an
+// archive that says its version somewhere is an artifact.
+func (w *walk) unstated(file named, m manifest, seen []bool) coordinates {
+	c := file.coordinates
+	if c.version == "" {
+		if c.version = m.version; c.version == "" {
+			return coordinates{}
+		}
+		if m.title != "" && !strings.ContainsAny(m.title, " /:") {
+			c.artifact = m.title
+		}
+	}
+	if c.group = w.groups().group(file.artifact, seen); c.group == "" {
+		c.group = m.group(c.artifact)
+	}
+	return c
+}
