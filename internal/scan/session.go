@@ -15,6 +15,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/confine"
 	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/inventory/sbom"
 )
 
 // session is the parent's side of one confined child.
@@ -34,7 +35,7 @@ type session struct {
 type outcome struct {
 	image  *image.Image
 	layers map[int]*layerResult
-	sbom   *document
+	sbom   *sbom.Document
 	gaps   []string
 	notes  []string
 }

@@ -167,4 +167,3 @@ func (t Target) readArchive(ctx context.Context, r *reading) (*report.Report, er
 	}
 	return rep, err
 }
-

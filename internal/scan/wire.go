@@ -11,6 +11,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/sbom"
 )
 
 // What the parent asks the child to read.
@@ -50,7 +51,7 @@ type message struct {
 	Progress *image.Progress `json:"progress,omitempty"`
 	Image    *image.Image    `json:"image,omitempty"`
 	Layer    *layerResult    `json:"layer,omitempty"`
-	SBOM     *document       `json:"sbom,omitempty"`
+	SBOM     *sbom.Document  `json:"sbom,omitempty"`
 	Done     bool            `json:"done,omitempty"`
 	Gaps     []string        `json:"gaps,omitempty"`
 	Error    string          `json:"error,omitempty"`

@@ -1,0 +1,105 @@
+package sbom_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/drivers"
+	"github.com/breakwater-sec/breakwater/internal/inventory/sbom"
+)
+
+const (
+	cyclone = `{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"component":{"type":"container","name":"app:1"}},"components":[
+		{"type":"operating-system","name":"debian","version":"12.5"},
+		{"type":"library","name":"libc6","version":"2.36-9","purl":"pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12.5",
+		 "licenses":[{"license":{"id":"GPL-2.0-only"}},{"expression":"MIT OR Apache-2.0"}],
+		 "properties":[{"name":"aquasecurity:trivy:SrcName","value":"glibc"},{"name":"aquasecurity:trivy:SrcVersion","value":"2.36"},{"name":"aquasecurity:trivy:SrcRelease","value":"9"}]},
+		{"type":"application","name":"package-lock.json","components":[{"type":"library","name":"core","group":"@babel","version":"7.1.0","purl":"pkg:npm/%40babel/core@7.1.0"}]},
+		{"type":"library","name":"log4j-core","purl":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"},
+		{"type":"library","name":"nameless"}]}`
+	spdx = `{"spdxVersion":"SPDX-2.3","packages":[
+		{"name":"app:1","primaryPackagePurpose":"CONTAINER"},
+		{"name":"debian","versionInfo":"12.5","primaryPackagePurpose":"OPERATING-SYSTEM"},
+		{"name":"libc6","versionInfo":"2.36-9","licenseDeclared":"GPL-2.0-only","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:deb/debian/libc6@2.36-9?arch=amd64&upstream=glibc%402.36-9"}]},
+		{"name":"@babel/core","versionInfo":"7.1.0","licenseDeclared":"NOASSERTION","licenseConcluded":"MIT","externalRefs":[{"referenceType":"cpe23Type","referenceLocator":"cpe:x"},{"referenceType":"purl","referenceLocator":"pkg:npm/%40babel/core@7.1.0"}]},
+		{"name":"log4j-core","versionInfo":"2.14.1","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"}]},
+		{"name":"nameless"}]}`
+	syft = `{"artifacts":[
+		{"name":"libc6","version":"2.36-9","type":"deb","purl":"pkg:deb/debian/libc6@2.36-9?arch=amd64&upstream=glibc%402.36-9","licenses":[{"value":"GPL-2","spdxExpression":"GPL-2.0-only"}],"locations":[{"path":"/var/lib/dpkg/status","layerID":"sha256:aa"}],"metadata":{"source":"glibc","sourceVersion":"2.36-9"}},
+		{"name":"@babel/core","version":"7.1.0","purl":"pkg:npm/%40babel/core@7.1.0","licenses":["MIT"],"metadata":{"source":{"no":"text"}}},
+		{"name":"log4j-core","purl":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"},
+		{"name":"nameless"}],
+		"distro":{"id":"debian","versionID":"12","prettyName":"Debian"},"source":{"metadata":{"imageID":"sha256:ff","tags":["app:1"]}},"schema":{"version":"16.0.0"}}`
+)
+
+func engine() *inventory.Engine { return drivers.All(inventory.Key{}) }
+
+func TestFormatsSayTheSame(t *testing.T) {
+	want := []string{"Debian:12 libc6 2.36-9 (glibc 2.36-9) pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12", "Maven org.apache.logging.log4j:log4j-core 2.14.1 ( ) pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "npm @babel/core 7.1.0 ( ) pkg:npm/%40babel/core@7.1.0"}
+	for name, text := range map[string]string{"CycloneDX 1.6": cyclone, "SPDX-2.3": spdx, "Syft JSON": syft} {
+		t.Run(name, func(t *testing.T) {
+			doc, err := sbom.Parse([]byte(text), engine())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range doc.Packages {
+				got = append(got, fmt.Sprintf("%s %s %s (%s %s) %s", p.Ecosystem, p.Name, p.Version, p.Source, p.SourceVersion, p.PURL))
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if doc.Format != name || doc.Distro.ID != "debian" || doc.Distro.Version != "12" || !slices.Equal(doc.Image.References, []string{"app:1"}) {
+				t.Errorf("got %+v", doc)
+			}
+			if len(doc.Gaps) != 1 || !strings.Contains(doc.Gaps[0], `1 components of the document were not judged: they have no package URL of a known kind (the first: "nameless")`) {
+				t.Errorf("gaps %q", doc.Gaps)
+			}
+			libc := doc.Packages[slices.IndexFunc(doc.Packages, func(p event.Package) bool { return p.Name == "libc6" })]
+			if libc.Licenses[0] != "GPL-2.0-only" && libc.Licenses[1] != "GPL-2.0-only" {
+				t.Errorf("licences %q", libc.Licenses)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoDocument(t *testing.T) {
+	for text, want := range map[string]string{
+		"":              "is not JSON",
+		"<bom/>":        "is not JSON",
+		"{}":            "is neither CycloneDX, SPDX nor Syft JSON",
+		`{"@graph":[]}`: "is SPDX 3",
+		`{"bomFormat":"CycloneDX","components":7}`: "CycloneDX: ",
+	} {
+		if _, err := sbom.Parse([]byte(text), engine()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	deep := `{"bomFormat":"CycloneDX","components":[` + strings.Repeat(`{"name":"a","components":[`, 3000) + strings.Repeat(`]}`, 3000) + `]}`
+	if doc, err := sbom.Parse([]byte(deep), engine()); err != nil || len(doc.Packages) != 0 {
+		t.Errorf("deep nesting: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{cyclone, spdx, syft, "{", `{"artifacts":null}`} {
+		f.Add([]byte(text))
+	}
+	e := engine()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := sbom.Parse(data, e)
+		if err != nil {
+			return
+		}
+		for _, p := range doc.Packages {
+			if p.Name == "" || p.Version == "" || p.PURL == "" {
+				t.Errorf("incomplete: %+v", p)
+			}
+		}
+	})
+}
