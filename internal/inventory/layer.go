@@ -3,6 +3,7 @@ package inventory
 import (
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -181,17 +182,26 @@ func (l *Layer) hardlink(e Entry) {
 	}
 }
 
-// symlink: links are not followed. Distributions link etc/os-release to
-// usr/lib/os-release, which is read there.
+// symlink: links are not followed. What they lead to is read in its own place
+// (distributions link etc/os-release to usr/lib/os-release, and jars to jars),
+// unless it would be no evidence there.
 func (l *Layer) symlink(e Entry) {
-	if l.wanted(e.Path) && !l.engine.release.Wants(e.Path) {
+	if l.wanted(e.Path) && !l.engine.release.Wants(e.Path) && !l.wanted(target(e.Path, e.Link)) {
 		l.gap("%s: is a symbolic link to %q, which was not followed", e.Path, e.Link)
 	}
 }
 
+// target is the path that a link at file leads to.
+func target(file, link string) string {
+	if !strings.HasPrefix(link, "/") {
+		link = path.Dir("/"+file) + "/" + link
+	}
+	return strings.TrimPrefix(path.Clean("/"+link), "/")
+}
+
 // Wants says whether the content of a regular file is evidence for anybody.
 func (e *Engine) Wants(path string, info Info) bool {
-	return e.release.Wants(path) || slices.ContainsFunc(e.drivers, func(d Driver) bool { return d.Wants(path, info) })
+	return e.release.Wants(path) || e.index.find(path, info) != nil
 }
 
 func (l *Layer) wanted(path string) bool {
