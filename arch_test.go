@@ -27,6 +27,7 @@ var layers = map[string]int{
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
 	"internal/intel": 1, "internal/report": 1, "internal/spool": 1, "internal/confine": 1,
+	"internal/secret": 1,
 
 	"internal/scan": 2, "internal/sensor": 2, "internal/workload": 2, "internal/detect": 2,
 	"internal/enforce": 2, "internal/gate": 2, "internal/bus": 2, "internal/store": 2,
@@ -47,6 +48,7 @@ var sideways = map[string]map[string]string{
 	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},
 	"api":                {"internal/event": "the messages carry the vocabulary"},
 	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},
+	"internal/inventory": {"internal/vuln": "packages and advisories of a distribution meet under the one name that vuln gives its release"},
 	"internal/intel": {
 		"internal/vuln":   "the bundle holds advisories in vuln's model",
 		"internal/report": "matching tells of its gaps and freshness in the report's own types",

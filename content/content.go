@@ -28,6 +28,12 @@ var programs embed.FS
 // not state one; packages inventory/program and inventory/jar read them.
 func Programs() fs.FS { return sub(programs, "programs") }
 
+//go:embed secrets/*.yaml
+var secrets embed.FS
+
+// Secrets holds the rules that know credentials; package secret reads them.
+func Secrets() fs.FS { return sub(secrets, "secrets") }
+
 func sub(files embed.FS, dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil { // only for an invalid name, and ours are constants

@@ -25,6 +25,7 @@ type scanCommand struct {
 	source         sourceFlags
 	intel, stage   string
 	quiet, verify  bool
+	secrets        bool
 	timeout        time.Duration
 }
 
@@ -56,6 +57,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
 	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
+	f.BoolVar(&s.secrets, "secrets", true, "look for credentials in files, environment, labels and build steps")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
 	return cmd
 }
@@ -75,6 +77,7 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	defer done()
 	progress := newScanProgress(env.stderr, s.quiet)
 	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
+	options.Look.Secrets = s.secrets
 	if judge != nil {
 		options.Judge = judge
 	}

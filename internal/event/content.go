@@ -26,6 +26,13 @@ const (
 	PlaceHistory = "history"
 )
 
+// The kinds of content that a scan can look for, as a report names them.
+const (
+	LookedMalware  = "malware"
+	LookedSecrets  = "secrets"
+	LookedLicenses = "licenses"
+)
+
 // Malware is one file that is, or hides, malicious software.
 type Malware struct {
 	Name string `json:"name"` // as the engine calls it

@@ -23,6 +23,8 @@ type imageSection struct {
 	unscanned   string
 	source      string
 	maxSeverity *maxSeverity
+	malware     *contentLimit
+	secrets     *contentLimit
 	rules       []rule
 }
 
@@ -46,7 +48,9 @@ func (ps parser) imageSection(v document.Value) *imageSection {
 		},
 		"maxSeverity": func(v document.Value) { s.maxSeverity = parseMaxSeverity(v) },
 		"rules":       func(v document.Value) { s.rules = parseRules(v, "image", ps.envs.image) },
-		"malware":     nil, "secrets": nil, "licenses": nil, "signedBy": nil, "bases": nil,
+		"malware":     func(v document.Value) { s.malware = parseContentLimit(v) },
+		"secrets":     func(v document.Value) { s.secrets = parseContentLimit(v) },
+		"licenses":    nil, "signedBy": nil, "bases": nil,
 	})
 	return s
 }
@@ -130,6 +134,7 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 	if s.maxSeverity != nil {
 		s.judgeSeverity(j, p, facts, kept)
 	}
+	s.judgeContent(j, p, &facts)
 	if len(s.rules) == 0 {
 		return
 	}

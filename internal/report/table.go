@@ -22,6 +22,8 @@ func Table(w io.Writer, r *Report, colour bool) error {
 	} else {
 		t.findings(r.Findings)
 	}
+	t.malware(r.Malware)
+	t.secrets(r.Secrets)
 	t.verdict(r.Verdict, r.Gaps)
 	t.sentences("not judged", r.Gaps)
 	t.sentences("notes", r.Notes)

@@ -47,6 +47,11 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 			addContent(rep, r.Found[k.name], i, layers[i+1:])
 		}
 	}
+	if o.Look.Secrets {
+		if err := addConfigured(rep, &img.Config); err != nil {
+			return nil, fmt.Errorf("secrets: %w", err)
+		}
+	}
 	return rep, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/secret"
 )
 
 // Examiner looks at the whole content of files in memory. It runs in the
@@ -38,6 +39,8 @@ type Look struct {
 	// Malware is the version of the Malware scanner in the Options, which is
 	// asked about programs, scripts and archives; "" for none.
 	Malware string `json:"malware,omitempty"`
+	// Secrets looks for credentials in text, also in the image's configuration.
+	Secrets bool `json:"secrets,omitempty"`
 }
 
 // kind is one kind of content that can be looked for.
@@ -54,7 +57,8 @@ type kind struct {
 // kinds lists every kind: one line each.
 func kinds() []kind {
 	return []kind{
-		{"malware", func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, r *relay) (any, error) { return r, nil }},
+		{event.LookedMalware, func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, r *relay) (any, error) { return r, nil }},
+		{event.LookedSecrets, func(l Look) bool { return l.Secrets }, func(Look) string { return secret.Version() }, func(Look, *relay) (any, error) { return secret.New() }},
 	}
 }
 
