@@ -5,18 +5,30 @@ import (
 	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/bitnami"
 	"github.com/breakwater-sec/breakwater/internal/inventory/cargo"
 	"github.com/breakwater-sec/breakwater/internal/inventory/composer"
+	"github.com/breakwater-sec/breakwater/internal/inventory/conan"
 	"github.com/breakwater-sec/breakwater/internal/inventory/conda"
+	"github.com/breakwater-sec/breakwater/internal/inventory/cran"
 	"github.com/breakwater-sec/breakwater/internal/inventory/dotnet"
 	"github.com/breakwater-sec/breakwater/internal/inventory/dpkg"
 	"github.com/breakwater-sec/breakwater/internal/inventory/executable"
 	"github.com/breakwater-sec/breakwater/internal/inventory/gem"
 	"github.com/breakwater-sec/breakwater/internal/inventory/gomod"
+	"github.com/breakwater-sec/breakwater/internal/inventory/haskell"
+	"github.com/breakwater-sec/breakwater/internal/inventory/hex"
+	"github.com/breakwater-sec/breakwater/internal/inventory/jar"
+	"github.com/breakwater-sec/breakwater/internal/inventory/julia"
+	"github.com/breakwater-sec/breakwater/internal/inventory/maven"
 	"github.com/breakwater-sec/breakwater/internal/inventory/npm"
 	"github.com/breakwater-sec/breakwater/internal/inventory/osrelease"
+	"github.com/breakwater-sec/breakwater/internal/inventory/perl"
 	"github.com/breakwater-sec/breakwater/internal/inventory/program"
+	"github.com/breakwater-sec/breakwater/internal/inventory/pub"
 	"github.com/breakwater-sec/breakwater/internal/inventory/python"
+	"github.com/breakwater-sec/breakwater/internal/inventory/swift"
+	"github.com/breakwater-sec/breakwater/internal/inventory/wordpress"
 )
 
 // All makes an engine with every driver: one line each.
@@ -40,6 +52,21 @@ func All(key inventory.Key) *inventory.Engine {
 		dotnet.Locks{},
 		cargo.Locks{},
 		gomod.Driver{},
+		jar.New(sync.OnceValue(jar.EmbeddedGroups)),
+		maven.Locks{},
+		swift.Locks{},
+		pub.Locks{},
+		hex.Driver{},
+		hex.Locks{},
+		conan.Locks{},
+		haskell.Driver{},
+		haskell.Locks{},
+		cran.Driver{},
+		cran.Locks{},
+		julia.Driver{},
+		perl.Driver{},
+		bitnami.Driver{},
+		wordpress.Driver{},
 
 		program.NewTexts(known),
 		executable.New(known),
