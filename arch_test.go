@@ -68,7 +68,7 @@ var forbidden = []struct{ from, to, reason string }{
 }
 
 // testOnly rooms are imported by tests and by their own programs alone.
-var testOnly = []string{"internal/testenv", "internal/image/imagetest", "internal/inventory/inventorytest", "internal/store/storetest", "internal/intel/inteltest"}
+var testOnly = []string{"internal/testenv", "internal/image/imagetest", "internal/inventory/inventorytest", "internal/inventory/rpm/rpmtest", "internal/store/storetest", "internal/intel/inteltest"}
 
 type pkg struct {
 	ImportPath string

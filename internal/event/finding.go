@@ -43,14 +43,16 @@ type Package struct {
 	Ecosystem string `json:"ecosystem"` // OSV's name: Debian:12, npm, Go, …
 	PURL      string `json:"purl"`
 	// Source is the source package that advisories name, when it differs.
-	Source        string   `json:"source,omitempty"`
-	SourceVersion string   `json:"sourceVersion,omitempty"`
-	Arch          string   `json:"arch,omitempty"`
-	Path          string   `json:"path"`           // the evidence, without a leading slash
-	Layer         string   `json:"layer"`          // diff id of the layer that brought it
-	LayerIndex    int      `json:"layerIndex"`     // from 0, the base
-	Step          string   `json:"step,omitempty"` // the build step of that layer
-	Licenses      []string `json:"licenses,omitempty"`
+	Source        string `json:"source,omitempty"`
+	SourceVersion string `json:"sourceVersion,omitempty"`
+	Arch          string `json:"arch,omitempty"`
+	// Module is the module stream (nodejs:18) that an RPM belongs to.
+	Module     string   `json:"module,omitempty"`
+	Path       string   `json:"path"`           // the evidence, without a leading slash
+	Layer      string   `json:"layer"`          // diff id of the layer that brought it
+	LayerIndex int      `json:"layerIndex"`     // from 0, the base
+	Step       string   `json:"step,omitempty"` // the build step of that layer
+	Licenses   []string `json:"licenses,omitempty"`
 	// Locked: the evidence is a lock file or manifest. It says what somebody
 	// wanted there, not that it is there.
 	Locked bool `json:"locked,omitempty"`

@@ -27,6 +27,7 @@ type keptEvidence struct {
 	Driver   string          `json:"driver,omitempty"`
 	Packages []event.Package `json:"packages,omitempty"`
 	Distro   *Distro         `json:"distro,omitempty"`
+	Owner    string          `json:"owner,omitempty"`
 }
 
 // Keep gives the layer in a form that can be sent and stored, for
@@ -34,13 +35,14 @@ type keptEvidence struct {
 func (l *Layer) Keep() ([]byte, error) {
 	slices.Sort(l.present)
 	slices.Sort(l.dirs)
+	l.settle()
 	k := kept{
 		Present: packed(l.present), Dirs: packed(l.dirs),
 		Removed: names(l.removed), Opaque: names(l.opaque),
 		Gaps: l.gaps, MoreGaps: l.moreGaps,
 	}
 	for path, ev := range l.found {
-		e := keptEvidence{Path: []byte(path), Packages: ev.packages, Distro: ev.distro}
+		e := keptEvidence{Path: []byte(path), Packages: ev.packages, Distro: ev.distro, Owner: ev.owner}
 		if ev.driver != nil {
 			e.Driver = driverName(ev.driver)
 		}
@@ -73,7 +75,7 @@ func (e *Engine) Restore(data []byte) (*Layer, error) {
 		l.opaque[string(name)] = true
 	}
 	for _, f := range k.Found {
-		ev := &evidence{packages: f.Packages, distro: f.Distro, driver: e.driver(f.Driver)}
+		ev := &evidence{packages: f.Packages, distro: f.Distro, owner: f.Owner, driver: e.driver(f.Driver)}
 		if ev.driver == nil && f.Driver != "" {
 			return nil, fmt.Errorf("a stored layer: its driver %q is not known", f.Driver)
 		}

@@ -72,6 +72,7 @@ type Layer struct {
 	removed       map[string]bool // whiteouts
 	opaque        map[string]bool // directories that hide everything below them
 	packages      int
+	claims        claims
 	gaps          []string
 	moreGaps      int
 }
@@ -81,6 +82,7 @@ type evidence struct {
 	driver   Driver
 	packages []event.Package
 	distro   *Distro
+	owner    string // name of the distribution's package that installed the file
 }
 
 // NewLayer starts a layer.
@@ -155,7 +157,7 @@ func (l *Layer) file(f File) {
 }
 
 func (l *Layer) extract(d Driver, f File) {
-	packages, err := d.Extract(f)
+	packages, err := l.ask(d, f)
 	if err != nil {
 		l.gap("%s: %v", f.Path, err)
 	}
@@ -167,6 +169,13 @@ func (l *Layer) extract(d Driver, f File) {
 	if len(packages) > 0 {
 		l.found[f.Path] = &evidence{driver: d, packages: packages}
 	}
+}
+
+func (l *Layer) ask(d Driver, f File) ([]event.Package, error) {
+	if c, ok := d.(Claimer); ok {
+		return c.ExtractClaims(f, l.claim)
+	}
+	return d.Extract(f)
 }
 
 // hardlink gives a second name of a file the evidence of the first, when the

@@ -25,18 +25,29 @@ func (e *Engine) Merge(layers []*Layer) Result {
 	for _, l := range layers {
 		slices.Sort(l.present)
 		slices.Sort(l.dirs)
+		l.settle()
 	}
 	var r Result
 	r.Distro = distro(layers)
+	owners, claimers := map[int]string{}, map[int]bool{} // by place in r.Packages
 	for i, l := range layers {
 		r.Gaps = append(r.Gaps, l.gapList(i)...)
 		for path, ev := range l.found {
 			if ev.driver == nil || hidden(layers[i+1:], path) {
 				continue
 			}
-			r.Packages = append(r.Packages, finish(layers, i, path, ev, r.Distro)...)
+			_, claimer := ev.driver.(Claimer)
+			for _, p := range finish(layers, i, path, ev, r.Distro) {
+				if claimer {
+					claimers[len(r.Packages)] = true
+				} else if ev.owner != "" {
+					owners[len(r.Packages)] = ev.owner
+				}
+				r.Packages = append(r.Packages, p)
+			}
 		}
 	}
+	own(r.Packages, owners, claimers)
 	slices.SortFunc(r.Packages, order)
 	return r
 }

@@ -1,6 +1,7 @@
 // Package dpkg finds Debian packages: dpkg's status file, and the status.d
 // folder that images without dpkg carry. The format is deb-control(5) and
-// dpkg(1), "package states".
+// dpkg(1), "package states". Which files a package installed stands in
+// info/NAME.list, without dpkg in status.d/NAME.md5sums.
 package dpkg
 
 import (
@@ -12,31 +13,60 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/purl"
 )
 
 const (
 	statusFile   = "var/lib/dpkg/status"
 	statusFolder = "var/lib/dpkg/status.d/"
+	infoFolder   = "var/lib/dpkg/info/"
+	lists        = ".list"
+	sums         = ".md5sums"
 	maxSize      = 32 << 20 // bytes; a full desktop has 6 MB
 )
 
 // Driver is the inventory's driver for dpkg.
 type Driver struct{}
 
-// Wants the status file and the members of status.d, without their checksums.
+// Wants the status file, the members of status.d, and the lists of files.
 func (Driver) Wants(path string, _ inventory.Info) bool {
 	if path == statusFile {
 		return true
 	}
 	name, ok := strings.CutPrefix(path, statusFolder)
-	return ok && name != "" && !strings.Contains(name, "/") && !strings.HasSuffix(name, ".md5sums")
+	if !ok {
+		name, ok = strings.CutPrefix(path, infoFolder)
+		ok = ok && strings.HasSuffix(name, lists)
+	}
+	return ok && name != "" && !strings.Contains(name, "/")
 }
 
 // Extract lists the packages whose files are on the disk.
-func (Driver) Extract(f inventory.File) ([]event.Package, error) {
+func (d Driver) Extract(f inventory.File) ([]event.Package, error) {
+	return d.ExtractClaims(f, func(string, []byte) {})
+}
+
+// ExtractClaims implements inventory.Claimer.
+func (Driver) ExtractClaims(f inventory.File, claim func(owner string, path []byte)) ([]event.Package, error) {
 	data, err := inventory.ReadAll(f, maxSize)
 	if err != nil {
 		return nil, err
+	}
+	name := f.Path[strings.LastIndexByte(f.Path, '/')+1:]
+	if owner, ok := strings.CutSuffix(name, lists); ok && strings.HasPrefix(f.Path, infoFolder) {
+		owner, _, _ = strings.Cut(owner, ":") // libc6:amd64
+		for line := range bytes.Lines(data) {
+			claim(owner, bytes.TrimSuffix(line, []byte("\n")))
+		}
+		return nil, nil
+	}
+	if owner, ok := strings.CutSuffix(name, sums); ok && strings.HasPrefix(f.Path, statusFolder) {
+		for line := range bytes.Lines(data) {
+			if _, path, ok := bytes.Cut(line, []byte(" ")); ok {
+				claim(owner, bytes.TrimSpace(path))
+			}
+		}
+		return nil, nil
 	}
 	return Parse(data)
 }
@@ -100,6 +130,9 @@ func parseParagraph(data []byte) (p event.Package, ok bool, err error) {
 	if p.Name == "" || p.Version == "" {
 		return p, false, fmt.Errorf("no Package or no Version field in the paragraph of %q", p.Name+p.Version)
 	}
+	if !purl.Valid(p.Name) || !purl.Valid(p.Version) || p.Arch != "" && !purl.Valid(p.Arch) {
+		return p, false, fmt.Errorf("the fields of the paragraph of %q are no names", p.Name)
+	}
 	p.Source, p.SourceVersion = sourceOf(source)
 	if p.Source == p.Name {
 		p.Source = ""
@@ -139,33 +172,12 @@ func sourceOf(s string) (name, version string) {
 	return strings.TrimSpace(name), strings.TrimSpace(version)
 }
 
-// Place names the ecosystem as OSV does and gives the purl its distribution.
+// Place names the ecosystem and gives the purl its distribution.
 func (Driver) Place(p *event.Package, d inventory.Distro) {
+	p.Ecosystem = d.Ecosystem("Debian")
 	id := d.ID
 	if id == "" {
 		id = "debian"
 	}
-	p.Ecosystem = ecosystem(id, d.Version)
-	var q packageurl.Qualifiers
-	if p.Arch != "" {
-		q = append(q, packageurl.Qualifier{Key: "arch", Value: p.Arch})
-	}
-	if d.Version != "" {
-		q = append(q, packageurl.Qualifier{Key: "distro", Value: id + "-" + d.Version})
-	}
-	p.PURL = packageurl.NewPackageURL(packageurl.TypeDebian, id, p.Name, p.Version, q, "").ToString()
-}
-
-// ecosystem: "Debian:12", "Ubuntu:22.04"; other derivatives keep their own id,
-// because Debian's advisories do not speak about their versions.
-func ecosystem(id, version string) string {
-	names := map[string]string{"debian": "Debian", "ubuntu": "Ubuntu"}
-	name, ok := names[id]
-	if !ok {
-		name = id
-	}
-	if version == "" {
-		return name
-	}
-	return name + ":" + version
+	p.PURL = purl.System(packageurl.TypeDebian, id, d.Version, p.Name, p.Version, p.Arch)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/inventory/apk"
 	"github.com/breakwater-sec/breakwater/internal/inventory/bitnami"
 	"github.com/breakwater-sec/breakwater/internal/inventory/cargo"
 	"github.com/breakwater-sec/breakwater/internal/inventory/composer"
@@ -27,6 +28,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/inventory/program"
 	"github.com/breakwater-sec/breakwater/internal/inventory/pub"
 	"github.com/breakwater-sec/breakwater/internal/inventory/python"
+	"github.com/breakwater-sec/breakwater/internal/inventory/rpm"
 	"github.com/breakwater-sec/breakwater/internal/inventory/swift"
 	"github.com/breakwater-sec/breakwater/internal/inventory/wordpress"
 )
@@ -36,6 +38,8 @@ func All(key inventory.Key) *inventory.Engine {
 	known := sync.OnceValue(program.Embedded)
 	return inventory.NewEngine(key, osrelease.Reader{}, []inventory.Driver{
 		dpkg.Driver{},
+		apk.Driver{},
+		rpm.Driver{},
 
 		npm.Driver{},
 		npm.Cache{},

@@ -120,7 +120,7 @@ func check(t *testing.T, d inventory.Driver, p event.Package) {
 	purl, err := packageurl.FromString(p.PURL)
 	if err != nil {
 		t.Errorf("purl %q: %v", p.PURL, err)
-	} else if purl.ToString() != p.PURL || purl.Version != p.Version {
+	} else if epoch := purl.Qualifiers.Map()["epoch"]; purl.ToString() != p.PURL || purl.Version != p.Version && epoch+":"+purl.Version != p.Version {
 		t.Errorf("purl %q is not canonical for version %q", p.PURL, p.Version)
 	}
 }

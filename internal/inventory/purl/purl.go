@@ -221,6 +221,25 @@ func WordPress(kind, slug, version string) event.Package {
 	return build("WordPress", packageurl.TypeWORDPRESS, kind+"/"+slug, version, kind, slug)
 }
 
+// System is the package URL of a distribution's package: kind is deb, apk or
+// rpm, id and release those of its os-release, either of which may be empty.
+// Qualifiers are further keys and values; empty values are left out.
+func System(kind, id, release, name, version, arch string, qualifiers ...string) string {
+	u := packageurl.PackageURL{Type: kind, Namespace: id, Name: name, Version: version}
+	distro := ""
+	if id != "" && release != "" {
+		distro = id + "-" + release
+	}
+	all := append([]string{"arch", arch, "distro", distro}, qualifiers...)
+	for i := 0; i+1 < len(all); i += 2 {
+		if all[i+1] != "" {
+			u.Qualifiers = append(u.Qualifiers, packageurl.Qualifier{Key: all[i], Value: all[i+1]})
+		}
+	}
+	_ = u.Normalize() // names that no purl can hold stay as they are
+	return u.ToString()
+}
+
 func cutLast(name string) (namespace, base string) {
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {
 		return name[:i], name[i+1:]
