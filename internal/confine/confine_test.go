@@ -72,6 +72,8 @@ type result struct {
 	Acts    map[string]string
 	UID     int
 	Content string
+	// Received is what a file held that came over the socket.
+	Received string
 }
 
 func acts(missing []string, uid int) result {
@@ -113,7 +115,45 @@ func acts(missing []string, uid int) result {
 	try("mount", func() error { return unix.Mount("none", "/tmp", "tmpfs", 0, "") })
 	content, _ := io.ReadAll(os.NewFile(3, "given"))
 	r.Content = string(content)
+	r.Received = handedOver(try)
 	return r
+}
+
+// handedOver takes a file from the socket in descriptor 4, and tries what more
+// could be done with the two.
+func handedOver(try func(string, func() error)) string {
+	const socket = 4
+	buf, oob := make([]byte, 100), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, buf, oob, 0)
+	if err != nil {
+		return err.Error()
+	}
+	messages, _ := unix.ParseSocketControlMessage(oob[:n])
+	if len(messages) == 0 {
+		return "nothing came"
+	}
+	fds, _ := unix.ParseUnixRights(&messages[0])
+	file := fds[0]
+	n, _ = unix.Read(file, buf)
+	try("connect of a socket it was given", func() error {
+		return unix.Connect(socket, &unix.SockaddrUnix{Name: "/var/run/docker.sock"})
+	})
+	try("sending a descriptor", func() error { return unix.Sendmsg(socket, []byte("x"), unix.UnixRights(file), nil, 0) })
+	try("sending to an address", func() error {
+		return unix.Sendto(socket, []byte("x"), 0, &unix.SockaddrUnix{Name: "/var/run/docker.sock"})
+	})
+	try("listen", func() error { return unix.Listen(socket, 1) })
+	try("accept", func() error { _, _, err := unix.Accept(socket); return err })
+	try("setsockopt", func() error { return unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20) })
+	try("open beside a file it was given", func() error { _, err := unix.Openat(file, "..", unix.O_RDONLY, 0); return err })
+	try("open of a file it was given", func() error { _, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", file), unix.O_RDWR, 0); return err })
+	try("write to a file it was given", func() error { _, err := unix.Write(file, []byte("x")); return err })
+	try("truncate", func() error { return unix.Ftruncate(file, 0) })
+	try("chmod", func() error { return unix.Fchmod(file, 0o4755) })
+	try("chown", func() error { return unix.Fchown(file, 0, 0) })
+	try("change folder", func() error { return unix.Fchdir(file) })
+	try("ioctl", func() error { _, err := unix.IoctlGetInt(file, unix.FS_IOC_GETFLAGS); return err })
+	return string(buf[:n])
 }
 
 func asError(e syscall.Errno) error {
@@ -144,8 +184,33 @@ func pipe(t *testing.T, content string) *os.File {
 	return r
 }
 
+// socketWithFile is a socket on which an open file lies.
+func socketWithFile(t *testing.T, content string) *os.File {
+	t.Helper()
+	path := t.TempDir() + "/file"
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sendmsg(fds[0], []byte("x"), unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fds[0]) })
+	child := os.NewFile(uintptr(fds[1]), "socket")
+	t.Cleanup(func() { child.Close() })
+	return child
+}
+
 func TestChildCanOnlyCompute(t *testing.T) {
-	out, missing, err := run(t, t.Context(), "acts", pipe(t, "what it was given"))
+	out, missing, err := run(t, t.Context(), "acts", pipe(t, "what it was given"), socketWithFile(t, "what was handed over"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +223,10 @@ func TestChildCanOnlyCompute(t *testing.T) {
 			t.Errorf("%s succeeded in the confined child", name)
 		}
 	}
-	if len(r.Acts) < 18 {
+	if r.Received != "what was handed over" {
+		t.Errorf("received %q", r.Received)
+	}
+	if len(r.Acts) < 32 {
 		t.Errorf("only %d acts were tried", len(r.Acts))
 	}
 	if r.Content != "what it was given" {
