@@ -19,8 +19,9 @@ import (
 const treeCapacity = 32768
 
 // patience is how long telemetry may lie in its ring: forks, execs and exits
-// do not wake the reader.
-const patience = 50 * time.Millisecond
+// do not wake the reader. Each time it wakes, the runtime's own watching costs
+// as much as reading a hundred records.
+const patience = 100 * time.Millisecond
 
 // pollPeriod is how often the wait for a decision looks whether it is to end.
 const pollPeriod = 250 * time.Millisecond
