@@ -77,9 +77,10 @@ func locked(data []byte) []event.Package {
 	var out []event.Package
 	var name, version, manager, platform string
 	flush := func() {
-		if manager == "pip" {
+		switch manager {
+		case "pip":
 			out = purl.Append(out, purl.PyPI(name, version))
-		} else if manager == "conda" {
+		case "conda":
 			out = purl.Append(out, purl.Conda(name, version, "", platform))
 		}
 		name, version, manager, platform = "", "", "", ""

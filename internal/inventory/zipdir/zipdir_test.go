@@ -89,7 +89,7 @@ func TestBounds(t *testing.T) {
 	if _, err := list(two, 1000); err == nil {
 		t.Error("reads beyond the budget")
 	}
-	liar := bytes.Replace(archive(t, "", [2]string{"a", strings.Repeat("a", 100_000)}), []byte{0xa0, 0x86, 0x01, 0}, []byte{10, 0, 0, 0}, -1)
+	liar := bytes.ReplaceAll(archive(t, "", [2]string{"a", strings.Repeat("a", 100_000)}), []byte{0xa0, 0x86, 0x01, 0}, []byte{10, 0, 0, 0})
 	if _, err := list(liar, 1<<20); err == nil {
 		t.Error("an entry larger than it says gave no error")
 	}
