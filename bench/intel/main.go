@@ -108,7 +108,9 @@ func queries(data string, lookups, rounds int) error {
 		}
 	}
 	inventories := inventories(lookups)
+	empty := heap()
 	var opens, cold []measure
+	var memory uint64
 	findings := 0
 	for range rounds {
 		var bundle *intel.Bundle
@@ -132,6 +134,7 @@ func queries(data string, lookups, rounds int) error {
 			return err
 		}
 		cold = append(cold, took)
+		memory = heap() - empty
 		if err := bundle.Close(); err != nil {
 			return err
 		}
@@ -139,11 +142,7 @@ func queries(data string, lookups, rounds int) error {
 	show("open", opens)
 	show(fmt.Sprintf("%d lookups", lookups), cold)
 	fmt.Printf("                     %.0f lookups a second on one core (CPU time), %d findings\n", float64(lookups)/median(cold).cpu.Seconds(), findings)
-	var use syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
-		return err
-	}
-	fmt.Printf("peak memory          %d MiB (building and the generated inventories too)\n", use.Maxrss/1024)
+	fmt.Printf("memory of the bundle %d MiB of heap after all lookups\n", memory>>20)
 	return nil
 }
 
@@ -187,6 +186,14 @@ func timed(work func() error) (measure, error) {
 	begin, used := time.Now(), cpuTime()
 	err := work()
 	return measure{time.Since(begin), cpuTime() - used}, err
+}
+
+// heap is what is in use now.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func cpuTime() time.Duration {

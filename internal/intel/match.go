@@ -26,7 +26,7 @@ const (
 // used names the bundle. An error means that the bundle could not be read.
 func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
 	m := matching{bundle: b, distro: distro, known: b.manifest.Intelligence(),
-		absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
+		places: map[string]place{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
 	for _, pkg := range pkgs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, nil, err
@@ -46,78 +46,83 @@ type matching struct {
 	distro report.Distro
 	known  *report.Intelligence
 
+	places    map[string]place    // by ecosystem as packages write it
 	absent    map[string]int      // ecosystem → packages not judged
 	unordered map[string][]string // ecosystem → versions that have no place
 	seen      map[string]bool     // ecosystems that were judged
 }
 
-// subject is what advisories speak of.
-type subject struct{ ecosystem, name, version string }
+// place is what there is to know of an ecosystem as packages write it.
+type place struct {
+	name  string     // as advisories have it
+	order vuln.Order // nil: nothing can be judged
+	known bool       // the bundle has advisories
+}
 
 func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Finding, error) {
-	s := m.subjectOf(pkg)
-	order, ordered := vuln.OrderOf(s.ecosystem)
-	if _, known := m.known.Ecosystems[s.ecosystem]; !known || !ordered {
-		m.absent[s.ecosystem]++
+	if pkg.Owner != "" && m.place(m.home()).known {
+		return nil, nil // the distribution's package is judged, by what it says of it
+	}
+	at := m.place(pkg.Ecosystem)
+	if !at.known || at.order == nil {
+		m.absent[at.name]++
 		return nil, nil
 	}
-	m.seen[s.ecosystem] = true
-	if !m.bundle.packages.has(packageHash(s.ecosystem, s.name)) {
+	m.seen[at.name] = true
+	s := vuln.SubjectOf(&pkg, at.name)
+	if !m.bundle.mayKnow(s) {
 		return nil, nil // most packages: nothing is known of them
 	}
-	j, err := m.bundle.judged(ctx, s, order)
+	j, err := m.bundle.judged(ctx, s, at.order)
 	if err != nil {
 		return nil, err
 	}
 	if j.unordered {
-		m.unordered[s.ecosystem] = append(m.unordered[s.ecosystem], s.name+" "+s.version)
+		m.unordered[at.name] = append(m.unordered[at.name], s.Name+" "+s.Version)
 	}
-	if len(j.hits) == 0 {
-		return nil, nil
-	}
-	findings := vuln.Merge(pkg, j.hits)
+	findings := slices.Clone(j.findings)
 	for i := range findings {
-		if err := m.bundle.enrich(ctx, &findings[i]); err != nil {
-			return nil, err
-		}
+		findings[i].Package = pkg
 	}
 	return findings, nil
 }
 
-// subjectOf names a package as advisories do. A distribution's package without
-// a release in its ecosystem belongs to the image's distribution; Debian's
-// releases go by number, those without one by codename.
-func (m *matching) subjectOf(pkg event.Package) subject {
-	s := subject{pkg.Ecosystem, pkg.Name, pkg.Version}
-	if pkg.Source != "" {
-		s.name = pkg.Source
+// home is the ecosystem of the image's distribution.
+func (m *matching) home() string {
+	return vuln.Distribution(m.distro.ID, m.distro.Version, m.distro.Codename)
+}
+
+// place finds an ecosystem. A distribution's package that names no release
+// belongs to the image's distribution.
+func (m *matching) place(ecosystem string) place {
+	at, ok := m.places[ecosystem]
+	if ok {
+		return at
 	}
-	if pkg.SourceVersion != "" {
-		s.version = pkg.SourceVersion
+	at.name = vuln.Canonical(ecosystem)
+	if family, _, _ := strings.Cut(m.home(), ":"); at.name == family && family != "" {
+		at.name = m.home()
 	}
-	base, release, _ := strings.Cut(pkg.Ecosystem, ":")
-	if base != "Debian" {
-		return s
-	}
-	if release == "" {
-		release = m.distro.Version
-	}
-	release, _, _ = strings.Cut(release, ".") // 12.4 is a point release of 12
-	if release == "" {
-		release = m.distro.Codename
-	}
-	s.ecosystem = "Debian:" + release
-	return s
+	at.order, _ = vuln.OrderOf(at.name)
+	_, at.known = m.known.Ecosystems[at.name]
+	m.places[ecosystem] = at
+	return at
+}
+
+// mayKnow asks the filter, which is never wrong about what is not there.
+func (b *Bundle) mayKnow(s vuln.Subject) bool {
+	return b.packages.has(packageHash(s.Ecosystem, s.Name)) ||
+		s.Source != "" && b.packages.has(packageHash(s.Ecosystem, s.Source))
 }
 
 // judgement is what the bundle says of one version of a package. It is
 // remembered: binary packages of one source, and many images, share them.
 type judgement struct {
-	hits      []vuln.Hit
-	unordered bool // the version has no place in the ecosystem's order
+	findings  []event.Finding // without their Package
+	unordered bool            // the version has no place in the ecosystem's order
 }
 
-func (b *Bundle) judged(ctx context.Context, s subject, order vuln.Order) (judgement, error) {
+func (b *Bundle) judged(ctx context.Context, s vuln.Subject, order vuln.Order) (judgement, error) {
 	b.mu.Lock()
 	known, ok := b.judgements[s]
 	b.mu.Unlock()
@@ -130,42 +135,57 @@ func (b *Bundle) judged(ctx context.Context, s subject, order vuln.Order) (judge
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.judgedHits += len(j.hits) + 1; b.judgedHits > maxCachedEntries {
+	if b.judgedFindings += len(j.findings) + 1; b.judgedFindings > maxJudged {
 		clear(b.judgements)
-		b.judgedHits = len(j.hits) + 1
+		b.judgedFindings = len(j.findings) + 1
 	}
 	b.judgements[s] = j
 	return j, nil
 }
 
-func (b *Bundle) judge(ctx context.Context, s subject, order vuln.Order) (j judgement, err error) {
-	entries, err := b.entries(ctx, packageKey{s.ecosystem, s.name})
-	if err != nil || len(entries) == 0 {
-		return j, err
-	}
-	_, err = order(s.version, s.version)
-	j.unordered = err != nil
-	modular := strings.Contains(s.version, ".module")
-	for _, e := range entries {
-		for i := range e.affected {
-			if e.affected[i].Module != "" && !modular {
-				continue // about builds of a module, which this is not
-			}
-			// An error is the subject's (told above) or a malformed
-			// range's, which says nothing about any version.
-			hit, fixed, _ := e.affected[i].Affects(order, s.version)
-			if !hit {
-				continue
-			}
-			advisory, err := b.advisory(ctx, e.feed, e.id)
+func (b *Bundle) judge(ctx context.Context, s vuln.Subject, order vuln.Order) (j judgement, err error) {
+	var hits []vuln.Hit
+	for _, l := range s.Lookups() {
+		entries, err := b.entries(ctx, packageKey{s.Ecosystem, l.Name})
+		if err != nil {
+			return j, err
+		}
+		if _, err := order(l.Version, l.Version); err != nil && len(entries) > 0 {
+			j.unordered = true
+		}
+		for _, e := range entries {
+			hit, ok, err := b.hit(ctx, s, l, e, order)
 			if err != nil {
 				return j, err
 			}
-			j.hits = append(j.hits, vuln.NewHit(advisory, &e.affected[i], fixed))
-			break
+			if ok {
+				hits = append(hits, hit)
+			}
+		}
+	}
+	j.findings = vuln.Merge(event.Package{}, hits)
+	for i := range j.findings {
+		if err := b.enrich(ctx, &j.findings[i]); err != nil {
+			return j, err
 		}
 	}
 	return j, nil
+}
+
+// hit asks one advisory's entry about the subject.
+func (b *Bundle) hit(ctx context.Context, s vuln.Subject, l vuln.Lookup, e entry, order vuln.Order) (h vuln.Hit, ok bool, err error) {
+	for i := range e.affected {
+		a := &e.affected[i]
+		// An error is the subject's (told above) or a malformed range's, which
+		// says nothing about any version.
+		affected, fixed, _ := a.Affects(order, l.Version)
+		if !affected || !s.Means(l, a, fixed) {
+			continue
+		}
+		advisory, err := b.advisory(ctx, e.feed, e.id)
+		return vuln.NewHit(advisory, a, fixed), err == nil, err
+	}
+	return h, false, nil
 }
 
 // gaps tells what was not judged, and what with old data.

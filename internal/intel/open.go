@@ -26,15 +26,15 @@ type Bundle struct {
 	mu sync.Mutex // guards everything that follows, and serialises queries
 	// cache holds what was asked before; rows do not change below an open
 	// bundle. cached counts its entries.
-	cache      map[packageKey][]entry
-	cached     int
-	judgements map[subject]judgement // judgedHits counts their hits
-	judgedHits int
-	details    map[packageKey]vuln.Advisory // by feed and row, of advisories that hit
-	aboutCVE   map[string]about             // unknown ones too
-	exploited  map[string]bool
-	rows       *unpacker
-	queries    queries
+	cache          map[packageKey][]entry
+	cached         int
+	judgements     map[vuln.Subject]judgement // judgedFindings counts their findings
+	judgedFindings int
+	details        map[packageKey]vuln.Advisory // by feed and row, of advisories that hit
+	aboutCVE       map[string]about             // unknown ones too
+	exploited      map[string]bool
+	rows           *unpacker
+	queries        queries
 }
 
 // queries are prepared once.
@@ -50,10 +50,12 @@ type entry struct {
 	affected []vuln.Affected
 }
 
-// Bounds of what is remembered: entries of packages, and what is known by name.
+// Bounds of what is remembered: entries of packages, findings, and what is known
+// by name. One image comes nowhere near; who judges many is quicker by it.
 const (
 	maxCachedEntries = 200_000
-	maxCachedNames   = 20_000
+	maxJudged        = 150_000
+	maxCachedNames   = 50_000
 )
 
 // wayOut is the end of every message about an unusable bundle.
@@ -89,7 +91,7 @@ func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
 		return nil, err
 	}
 	b := &Bundle{manifest: m, now: time.Now, db: db, cache: map[packageKey][]entry{}, details: map[packageKey]vuln.Advisory{},
-		aboutCVE: map[string]about{}, judgements: map[subject]judgement{}, rows: newUnpacker()}
+		aboutCVE: map[string]about{}, judgements: map[vuln.Subject]judgement{}, rows: newUnpacker()}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, path, err, wayOut), db.Close())
 	}

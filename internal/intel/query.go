@@ -88,8 +88,8 @@ type about struct {
 	ratings           []event.Rating // by feed
 }
 
-// enrich adds what is known by CVE: exploitation and its likelihood, and a
-// severity when the advisories give none.
+// enrich adds what is known by CVE: exploitation, its likelihood, every
+// publisher's rating, and a severity when the advisories give none.
 func (b *Bundle) enrich(ctx context.Context, f *event.Finding) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,13 +118,7 @@ func (b *Bundle) enrichBy(ctx context.Context, id string, f *event.Finding) erro
 	}
 	f.KnownExploited = f.KnownExploited || known.exploited
 	f.EPSS, f.Percentile = max(f.EPSS, known.score), max(f.Percentile, known.percentile)
-	if f.Severity == event.SeverityUnknown && len(known.ratings) > 0 {
-		r := known.ratings[0]
-		f.Severity, f.SeveritySource = r.Severity, r.Source
-		if f.CVSS == "" {
-			f.CVSS = r.Vector
-		}
-	}
+	vuln.Rate(f, known.ratings)
 	return nil
 }
 

@@ -72,10 +72,17 @@ func Name(ecosystem string, n int) string {
 	return fmt.Sprintf("%s-%d", strings.ToLower(strings.ReplaceAll(ecosystem, ".", "")), n)
 }
 
-func (s shape) draw(n int, random *rand.Rand) func() string {
+func (s shape) draw(n int, random *rand.Rand) func() (name string, popular bool) {
 	zipf := rand.NewZipf(random, s.skew, 8, uint64(float64(n)*s.names)+1)
-	return func() string { return Name(s.ecosystem, int(zipf.Uint64())) }
+	return func() (string, bool) {
+		i := int(zipf.Uint64())
+		return Name(s.ecosystem, i), i < wellKept
+	}
 }
+
+// wellKept is how many of an ecosystem's names mend what is found in them: those
+// with the most advisories.
+const wellKept = 200
 
 func largeExport(dir string, s shape, n int, random *rand.Rand) (err error) {
 	dir = filepath.Join(dir, "osv", s.ecosystem)
@@ -103,26 +110,27 @@ func largeExport(dir string, s shape, n int, random *rand.Rand) (err error) {
 
 type object = map[string]any
 
-func (s shape) record(i int, name func() string, random *rand.Rand) object {
+func (s shape) record(i int, draw func() (string, bool), random *rand.Rand) object {
 	id, ecosystem := fmt.Sprintf("GHSA-%s-%06d", s.ecosystem[:2], i), s.ecosystem
 	events := []object{{"introduced": "0"}}
 	kind := "ECOSYSTEM"
+	name, popular := draw()
 	switch {
 	case s.ecosystem == "AlmaLinux":
 		id, ecosystem = fmt.Sprintf("ALSA-2026:%d", i), fmt.Sprintf("AlmaLinux:%d", 8+i%3)
 		events = append(events, object{"fixed": fmt.Sprintf("%d.%d.%d-%d.el9", random.IntN(9), random.IntN(40), random.IntN(20), random.IntN(99))})
 	case random.Float64() < s.whole: // malicious packages: nobody else has their names
 		id = fmt.Sprintf("MAL-2025-%d", i)
-		name = func() string { return Name(s.ecosystem, i) + "-malicious" }
-	case random.Float64() > s.unfixed:
+		name = Name(s.ecosystem, i) + "-malicious"
+	case popular || random.Float64() > s.unfixed:
 		if random.IntN(4) == 0 {
 			events[0]["introduced"] = fmt.Sprintf("%d.0.0", random.IntN(4))
 		}
 		events = append(events, object{"fixed": fmt.Sprintf("%d.%d.%d", 4+random.IntN(9), random.IntN(40), random.IntN(20))})
 	}
 	affected := []object{}
-	for range 1 + random.IntN(2) {
-		affected = append(affected, object{"package": object{"ecosystem": ecosystem, "name": name()}, "ranges": []object{{"type": kind, "events": events}}})
+	for _, suffix := range []string{"", "-core"}[:1+random.IntN(2)] {
+		affected = append(affected, object{"package": object{"ecosystem": ecosystem, "name": name + suffix}, "ranges": []object{{"type": kind, "events": events}}})
 	}
 	cve := fmt.Sprintf("CVE-%d-%d", 2015+i%12, 10000+i)
 	return object{"id": id, "aliases": []string{cve}, "related": []string{cve}, "modified": "2026-11-20T00:00:00Z", "published": "2024-01-01T00:00:00Z",
@@ -140,14 +148,14 @@ func largeTracker(dir string, s shape, n int, random *rand.Rand) (err error) {
 	name, packages := s.draw(n, random), map[string]object{}
 	for i := range n {
 		releases := object{}
+		pkg, popular := name()
 		for _, release := range []string{"bullseye", "bookworm", "trixie"} {
 			r := object{"status": "resolved", "fixed_version": fmt.Sprintf("%d.%d.%d-%d+deb12u%d", random.IntN(9), random.IntN(40), random.IntN(20), 1+random.IntN(5), 1+random.IntN(9)), "urgency": "not yet assigned"}
-			if random.Float64() < s.unfixed {
+			if !popular && random.Float64() < s.unfixed {
 				r = object{"status": "open", "urgency": "unimportant", "nodsa": "Minor issue", "nodsa_reason": ""}
 			}
 			releases[release] = r
 		}
-		pkg := name()
 		if packages[pkg] == nil {
 			packages[pkg] = object{}
 		}
