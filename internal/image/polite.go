@@ -17,6 +17,7 @@ import (
 
 const (
 	maxTries      = 5
+	maxRedirects  = 10
 	maxWait       = 60 * time.Second // that a registry can ask for at once
 	firstWait     = 500 * time.Millisecond
 	maxOtherBody  = 16 << 20 // bytes of an answer that is no blob
@@ -54,6 +55,9 @@ func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
 		return nil, errPlainHTTP
 	}
+	if redirects(req) > maxRedirects {
+		return nil, fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
 	if why, ok := p.distrusted.Load(req.URL.Host); ok && req.URL.Scheme != "https" {
 		return nil, why.(error)
 	}
@@ -76,6 +80,16 @@ func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// redirects counts how often a request was sent elsewhere: the client above
+// does not.
+func redirects(req *http.Request) (n int) {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+		n++
+	}
+	return n
 }
 
 // isLoopback: names other than localhost could lead anywhere.
@@ -127,7 +141,12 @@ func bounded(req *http.Request, resp *http.Response) *http.Response {
 
 // redirected: registries hand blobs out from storage elsewhere.
 func redirected(req *http.Request) bool {
-	return req.Response != nil && req.Response.Request != nil && strings.Contains(req.Response.Request.URL.Path, "/blobs/")
+	for ; req.Response != nil && req.Response.Request != nil; req = req.Response.Request {
+		if strings.Contains(req.Response.Request.URL.Path, "/blobs/") {
+			return true
+		}
+	}
+	return false
 }
 
 type cut struct {

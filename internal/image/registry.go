@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -284,15 +285,28 @@ func explainRegistry(host string, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err // the URL can carry what a proxy or registry signed
 	}
+	if text := clean(err.Error()); text != err.Error() {
+		return fmt.Errorf("registry %s: %s", host, text)
+	}
 	return fmt.Errorf("registry %s: %w", host, err)
+}
+
+// clean makes a registry's words fit for one line of a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), 300)])
 }
 
 func explainAnswer(host string, answer *transport.Error) error {
 	words := http.StatusText(answer.StatusCode)
 	if len(answer.Errors) > 0 {
-		words = strings.ToLower(strings.ReplaceAll(string(answer.Errors[0].Code), "_", " "))
+		words = strings.ToLower(strings.ReplaceAll(clean(string(answer.Errors[0].Code)), "_", " "))
 		if m := answer.Errors[0].Message; m != "" && !strings.EqualFold(m, words) {
-			words += ": " + m[:min(len(m), 300)]
+			words += ": " + clean(m)
 		}
 	}
 	switch answer.StatusCode {
