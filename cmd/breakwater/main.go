@@ -82,5 +82,6 @@ func commands(env *environment) []*cobra.Command {
 		newGateCommand(env),
 		newPolicyCommand(env),
 		newScanCommand(env),
+		newCheckCommand(env),
 	}
 }
