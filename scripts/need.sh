@@ -29,6 +29,7 @@ apparmor_parser|apparmor|without it the engine starts no container on kernels wi
 /bin/busybox|busybox-static|the root of the test images
 rsyslogd|rsyslog|a real syslog receiver
 /usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|syslog over TLS
+clamd|clamav-daemon|a real malware engine
 chromium|chromium,chromium-browser|a real browser for the console's tests
 ip|iproute2|network namespaces for tests
 nc|netcat-openbsd|listeners that attacks try to reach

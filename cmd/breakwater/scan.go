@@ -14,6 +14,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/scan"
@@ -26,6 +27,7 @@ type scanCommand struct {
 	intel, stage   string
 	quiet, verify  bool
 	secrets        bool
+	malware        string
 	timeout        time.Duration
 }
 
@@ -58,6 +60,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
 	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
 	f.BoolVar(&s.secrets, "secrets", true, "look for credentials in files, environment, labels and build steps")
+	f.StringVar(&s.malware, "malware", "", "address of a ClamAV daemon to show every file to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
 	return cmd
 }
@@ -78,6 +81,9 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	progress := newScanProgress(env.stderr, s.quiet)
 	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
 	options.Look.Secrets = s.secrets
+	if err := s.clamd(ctx, &options); err != nil {
+		return err
+	}
 	if judge != nil {
 		options.Judge = judge
 	}
@@ -132,6 +138,24 @@ func (s *scanCommand) matcher(ctx context.Context, env *environment) (scan.Match
 		return nil, nil, err
 	}
 	return bundle, func() { _ = bundle.Close() }, nil
+}
+
+// clamd opens the malware engine. One that does not answer is a gap, by which
+// policy decides.
+func (s *scanCommand) clamd(ctx context.Context, o *scan.Options) error {
+	if s.malware == "" {
+		return nil
+	}
+	c, err := malware.OpenClamd(ctx, s.malware)
+	switch {
+	case errors.Is(err, malware.ErrAddress):
+		return usage("scan: --malware: %v", err)
+	case err != nil:
+		o.Gaps = append(o.Gaps, "malware was not looked for: "+err.Error())
+	default:
+		o.Malware = c
+	}
+	return nil
 }
 
 // write renders first, so that a file is only touched for a whole report.

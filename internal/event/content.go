@@ -116,4 +116,7 @@ type Content struct {
 	Licenses []License `json:"licenses,omitempty"`
 	// Gaps says what could not be looked at, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
+	// Failed: the engine did not answer about some file. What it found stands,
+	// and nothing follows from what it did not find.
+	Failed bool `json:"failed,omitempty"`
 }

@@ -40,6 +40,8 @@ type Report struct {
 	// "misconfiguration", "signatures"): the absence of a finding means nothing
 	// for the others.
 	Looked []string `json:"looked,omitempty"`
+	// Engines that looked for malware, with version and date of what they know.
+	Engines []string `json:"engines,omitempty"`
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.

@@ -42,10 +42,19 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 		p.Layer, p.Step = rep.Layers[p.LayerIndex].DiffID, rep.Layers[p.LayerIndex].Step
 	}
 	for _, k := range o.look().wanted() {
-		rep.Looked = append(rep.Looked, k.name)
+		failed := false
 		for i, r := range results {
 			addContent(rep, r.Found[k.name], i, layers[i+1:])
+			failed = failed || r.Found[k.name].Failed
 		}
+		if failed {
+			rep.Gaps = append(rep.Gaps, k.name+" was not looked for in every file: scan again when its engine answers")
+		} else {
+			rep.Looked = append(rep.Looked, k.name)
+		}
+	}
+	if o.Malware != nil {
+		rep.Engines = append(rep.Engines, o.Malware.Describe())
 	}
 	if o.Look.Secrets {
 		if err := addConfigured(rep, &img.Config); err != nil {

@@ -288,6 +288,7 @@ func (f *wantedFile) add(i int, c event.Content, err error) {
 	for _, g := range c.Gaps {
 		f.gap(i, g)
 	}
+	all.Failed = all.Failed || c.Failed
 	if err != nil {
 		f.gap(i, err.Error())
 	}

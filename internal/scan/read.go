@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"syscall"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
 	"github.com/breakwater-sec/breakwater/internal/report"
@@ -46,8 +49,9 @@ func (r *reading) known(img *image.Image) []bool {
 
 // keep puts a layer that was read into the cache.
 func (r *reading) keep(diffID string, result *layerResult) {
-	if r.Cache == nil {
-		return
+	failed := func(c event.Content) bool { return c.Failed }
+	if r.Cache == nil || slices.ContainsFunc(slices.Collect(maps.Values(result.Found)), failed) {
+		return // what an engine did not say now, it may say next time
 	}
 	if err := r.Cache.put(diffID, r.look(), result); err != nil && len(r.notes) == 0 {
 		r.notes = append(r.notes, "layers were not kept for the next scan: "+err.Error())

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 )
 
 // Scanner looks for malware in the content of one file. It runs in the parent,
@@ -18,12 +20,15 @@ import (
 // image must not have: the child sends content over a socket pair and gets a
 // name back. It is called from several goroutines.
 type Scanner interface {
-	// Scan reads content to its end, or gives an error that says why not.
+	// Scan reads content to its end, or gives an error that says why not:
+	// malware.ErrLimit when only this file is too much for the engine.
 	Scan(ctx context.Context, content io.Reader) (name string, found bool, err error)
 	// Engine is its name: clamav.
 	Engine() string
 	// Version changes whenever the same bytes could give another result.
 	Version() string
+	// Describe is the version for people, with the date of what it knows.
+	Describe() string
 }
 
 // The relay's frames: a length (32 bits, little endian), then as much content;
@@ -33,7 +38,8 @@ const (
 	relayText    = 1000 // bytes of a name or an error
 	answerClean  = 0
 	answerFound  = 1
-	answerFailed = 2
+	answerFailed = 2 // the engine did
+	answerLimit  = 3 // the file is too much for it
 )
 
 // relay is the child's end of the connections to the parent's Scanner.
@@ -69,9 +75,9 @@ func (r *relay) Stream(_ string, size int64) (io.Writer, func() (event.Content, 
 		defer func() { r.free <- f.conn }()
 		name, found, err := f.end()
 		if err != nil || !found {
-			return event.Content{}, err
+			return event.Content{Failed: err != nil && !errors.Is(err, malware.ErrLimit)}, err
 		}
-		return event.Content{Malware: []event.Malware{{Name: name, Engine: r.engine, Severity: event.SeverityCritical}}}, nil
+		return event.Content{Malware: []event.Malware{{Name: name, Engine: r.engine, Severity: malware.Severity(name)}}}, nil
 	}
 }
 
@@ -116,8 +122,11 @@ func (f *relayed) end() (name string, found bool, err error) {
 	if _, err := io.ReadFull(f.conn, text); err != nil {
 		return "", false, err
 	}
-	if head[0] == answerFailed {
+	switch head[0] {
+	case answerFailed:
 		return "", false, errors.New(string(text))
+	case answerLimit:
+		return "", false, fmt.Errorf("%w: %s", malware.ErrLimit, text)
 	}
 	return string(text), head[0] == answerFound, nil
 }
@@ -136,6 +145,8 @@ func serve(ctx context.Context, conn io.ReadWriter, s Scanner) error {
 		}
 		kind, text := byte(answerClean), ""
 		switch {
+		case errors.Is(err, malware.ErrLimit):
+			kind, text = answerLimit, strings.TrimPrefix(err.Error(), malware.ErrLimit.Error()+": ")
 		case err != nil:
 			kind, text = answerFailed, err.Error()
 		case found:

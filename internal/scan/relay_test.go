@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image/imagetest"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
@@ -30,13 +32,17 @@ func (f *finder) Scan(_ context.Context, content io.Reader) (string, bool, error
 	f.seen = append(f.seen, len(data))
 	f.mu.Unlock()
 	if bytes.Contains(data, []byte("unreadable")) {
-		return "", false, errors.New("too many archives in archives")
+		return "", false, fmt.Errorf("%w: too many archives in archives", malware.ErrLimit)
+	}
+	if bytes.Contains(data, []byte("down")) {
+		return "", false, errors.New("the engine is away")
 	}
 	return "Test.Bad", bytes.Contains(data, []byte("malicious")), nil
 }
 
-func (*finder) Engine() string  { return "finder" }
-func (*finder) Version() string { return "1" }
+func (*finder) Engine() string   { return "finder" }
+func (*finder) Version() string  { return "1" }
+func (*finder) Describe() string { return "finder 1 of today" }
 
 func TestMalwareScannerSeesEveryFile(t *testing.T) {
 	large := strings.Repeat("filler ", 1<<20) + "malicious"
@@ -68,9 +74,32 @@ func TestMalwareScannerSeesEveryFile(t *testing.T) {
 			t.Errorf("%s: a file that two want was read by one: %+v", target, rep.Distro)
 		}
 		if !slices.ContainsFunc(rep.Gaps, func(g string) bool {
-			return strings.Contains(g, "layer 1: archive: malware: too many archives in archives")
-		}) || !slices.Contains(rep.Looked, "malware") {
+			return strings.Contains(g, "layer 1: archive: malware: the malware engine's limit: too many archives in archives")
+		}) || !slices.Contains(rep.Looked, "malware") || !slices.Equal(rep.Engines, []string{"finder 1 of today"}) {
 			t.Errorf("%s: gaps %q, looked %q", target, rep.Gaps, rep.Looked)
+		}
+	}
+}
+
+// TestMalwareEngineThatFails: a file it did not answer about is told, malware
+// counts as not looked for, and the layer is read again next time.
+func TestMalwareEngineThatFails(t *testing.T) {
+	cache, err := scan.OpenCache(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := imagetest.Image{Layers: [][]byte{imagetest.Tar(t, imagetest.File("a", "down"), imagetest.File("b", "malicious"))}}
+	target := "oci-layout:" + imagetest.Write(t, t.TempDir(), i.Layout(t, imagetest.OCIGzip))
+	for range 2 {
+		f := &finder{}
+		rep := mustScan(t, scan.Options{Target: target, Malware: f, Cache: cache})
+		if len(rep.Malware) != 1 || len(rep.Looked) != 0 || len(f.seen) != 2 {
+			t.Errorf("found %+v, looked %q, saw %d files", rep.Malware, rep.Looked, len(f.seen))
+		}
+		for _, want := range []string{"layer 0: a: malware: the engine is away", "malware was not looked for in every file"} {
+			if !slices.ContainsFunc(rep.Gaps, func(g string) bool { return strings.Contains(g, want) }) {
+				t.Errorf("gaps %q lack %q", rep.Gaps, want)
+			}
 		}
 	}
 }

@@ -53,6 +53,8 @@ type Options struct {
 	// is asked about the content of files.
 	Look    Look
 	Malware Scanner
+	// Gaps are what the caller knows that cannot be judged.
+	Gaps []string
 	// Matcher may be nil: then the packages are listed, and a gap says that
 	// their vulnerabilities were not judged.
 	Matcher Matcher
@@ -115,6 +117,7 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 		return nil, fmt.Errorf("%s: %w", target, err)
 	}
 	rep.Schema, rep.Tool, rep.Time, rep.Target = report.SchemaVersion, o.Tool, time.Now().UTC().Truncate(time.Second), o.Target
+	rep.Gaps = append(rep.Gaps, o.Gaps...)
 	if err := match(ctx, o.Matcher, rep); err != nil {
 		return nil, fmt.Errorf("%s: matching with intelligence: %w", target, err)
 	}
