@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,25 +25,28 @@ func newIntelCommand(env *environment) *cobra.Command {
 		Use:   "intel",
 		Short: "The intelligence bundle: what is known about vulnerabilities",
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return usage("intel: one of update, status, verify is needed") },
+		RunE: func(*cobra.Command, []string) error {
+			return usage("intel: one of update, status, verify, export, import, remove, push, pull is needed")
+		},
 	}
-	cmd.AddCommand(newIntelUpdateCommand(env), newIntelStatusCommand(env), newIntelVerifyCommand(env))
+	cmd.AddCommand(newIntelUpdateCommand(env), newIntelStatusCommand(env), newIntelVerifyCommand(env), newIntelExportCommand(env),
+		newIntelImportCommand(env), newIntelRemoveCommand(env), newIntelPushCommand(env), newIntelPullCommand(env))
 	return cmd
 }
 
 func newIntelUpdateCommand(env *environment) *cobra.Command {
 	var options intel.Options
+	var lists []string
 	cmd := &cobra.Command{
 		Use:   "update",
 		Short: "Fetch advisories and make a new signed bundle of them",
 		Long: `Fetch advisories and make a new signed bundle of them.
 
-Sources are OSV.dev, the Debian security tracker and CISA's catalogue of known
-exploited vulnerabilities, or one --source that mirrors their layouts:
-  URL/osv/ecosystems.txt, URL/osv/ECOSYSTEM/all.zip, …/modified_id.csv
-  URL/debian/tracker.json
-  URL/kev/known_exploited_vulnerabilities.json
-URL is https, file:///folder, or http on this host.
+Sources are OSV.dev, the distributions' own security data, CISA's catalogue of
+known exploited vulnerabilities, EPSS and NVD, or one --source that mirrors their
+layouts (docs/intelligence.md has the table): https, file:///folder, or http on
+this host. From a mirror is taken what it has. Where the publisher lists changes,
+only those are fetched.
 
 A source that is away keeps the data of the bundle before; that is said here, in
 ` + "`intel status`" + ` and in every scan that it matters to. The exit code is 3 when no
@@ -52,6 +56,13 @@ source could be read: then the bundle before stays in use.`,
 			data, err := env.dataDir()
 			if err != nil {
 				return failed(err)
+			}
+			for _, l := range lists {
+				name, address, ok := strings.Cut(l, "=")
+				if !ok {
+					return usage("--list %q: NAME=ADDRESS is needed", l)
+				}
+				options.Lists = append(options.Lists, intel.List{Name: name, URL: address})
 			}
 			progress := newIntelProgress(env.stderr)
 			options.Data, options.Program, options.Progress = data, version, progress.show
@@ -69,7 +80,9 @@ source could be read: then the bundle before stays in use.`,
 	}
 	cmd.Flags().StringVar(&options.Source, "source", "", "base address of a mirror, instead of the publishers")
 	cmd.Flags().StringSliceVar(&options.Ecosystems, "ecosystem", nil,
-		"ecosystems by OSV's name, or all (default "+strings.Join(intel.DefaultEcosystems(), ",")+")")
+		"ecosystems by OSV's name or distributions, or all that the source offers (default: those that scans know)")
+	cmd.Flags().StringArrayVar(&lists, "list", nil, "hashes, addresses, networks or domains of malicious software to take up, as NAME=ADDRESS; repeatable")
+	cmd.Flags().StringVar(&options.Detections, "detections", "", "address of an archive of detections to take up")
 	return cmd
 }
 
@@ -150,9 +163,9 @@ func newIntelVerifyCommand(env *environment) *cobra.Command {
 func printIntelStatus(w io.Writer, m intel.Manifest, now time.Time) error {
 	fmt.Fprintf(w, "version  %s\nbuilt    %s\nschema   %d\nsize     %s\n\n", m.Version, m.Built.Format(time.RFC3339), m.Schema, amount(m.Size))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SOURCE\tRECORDS\tNEWEST\tCONFIRMED\tPROBLEMS")
+	fmt.Fprintln(table, "SOURCE\tRECORDS\tNEWEST\tCONFIRMED\tLICENCE\tPROBLEMS")
 	for _, s := range m.Sources {
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", s.Name, s.Records, day(s.Updated), ago(s.Fetched, now), sourceProblems(s))
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\t%s\n", s.Name, s.Records, day(s.Updated), ago(s.Fetched, now), cmp.Or(s.Licence, "not stated"), sourceProblems(s))
 	}
 	if err := table.Flush(); err != nil {
 		return err
