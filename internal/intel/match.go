@@ -25,8 +25,8 @@ const (
 // gaps says, a sentence each, what could not be judged or only with old data.
 // used names the bundle. An error means that the bundle could not be read.
 func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
-	m := matching{bundle: b, distro: distro, known: b.manifest.Intelligence(),
-		places: map[string]place{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
+	m := matching{bundle: b, home: vuln.Distribution(distro.ID, distro.Version, distro.Codename), known: b.manifest.Intelligence(),
+		scopes: map[string]scope{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
 	for _, pkg := range pkgs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, nil, err
@@ -43,27 +43,27 @@ func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.P
 // matching is one call of Match.
 type matching struct {
 	bundle *Bundle
-	distro report.Distro
+	home   string // the ecosystem of the image's distribution, "" when it is not known
 	known  *report.Intelligence
 
-	places    map[string]place    // by ecosystem as packages write it
+	scopes    map[string]scope    // by ecosystem as packages write it
 	absent    map[string]int      // ecosystem → packages not judged
 	unordered map[string][]string // ecosystem → versions that have no place
 	seen      map[string]bool     // ecosystems that were judged
 }
 
-// place is what there is to know of an ecosystem as packages write it.
-type place struct {
+// scope is what there is to know of an ecosystem as packages write it.
+type scope struct {
 	name  string     // as advisories have it
 	order vuln.Order // nil: nothing can be judged
 	known bool       // the bundle has advisories
 }
 
 func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Finding, error) {
-	if pkg.Owner != "" && m.place(m.home()).known {
+	if pkg.Owner != "" && m.scope(m.home).known {
 		return nil, nil // the distribution's package is judged, by what it says of it
 	}
-	at := m.place(pkg.Ecosystem)
+	at := m.scope(pkg.Ecosystem)
 	if !at.known || at.order == nil {
 		m.absent[at.name]++
 		return nil, nil
@@ -87,25 +87,20 @@ func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Findin
 	return findings, nil
 }
 
-// home is the ecosystem of the image's distribution.
-func (m *matching) home() string {
-	return vuln.Distribution(m.distro.ID, m.distro.Version, m.distro.Codename)
-}
-
-// place finds an ecosystem. A distribution's package that names no release
+// scope finds an ecosystem. A distribution's package that names no release
 // belongs to the image's distribution.
-func (m *matching) place(ecosystem string) place {
-	at, ok := m.places[ecosystem]
+func (m *matching) scope(ecosystem string) scope {
+	at, ok := m.scopes[ecosystem]
 	if ok {
 		return at
 	}
 	at.name = vuln.Canonical(ecosystem)
-	if family, _, _ := strings.Cut(m.home(), ":"); at.name == family && family != "" {
-		at.name = m.home()
+	if family, _, _ := strings.Cut(m.home, ":"); at.name == family && family != "" {
+		at.name = m.home
 	}
 	at.order, _ = vuln.OrderOf(at.name)
 	_, at.known = m.known.Ecosystems[at.name]
-	m.places[ecosystem] = at
+	m.scopes[ecosystem] = at
 	return at
 }
 

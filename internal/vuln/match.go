@@ -107,6 +107,9 @@ func finding(pkg event.Package, group []Hit) event.Finding {
 		f.Title = cmp.Or(f.Title, h.Advisory.Title)
 		f.URL = cmp.Or(f.URL, h.Advisory.URL)
 		f.CVSS = cmp.Or(f.CVSS, h.Advisory.CVSS)
+		if r, ok := h.rating(); ok {
+			f.Ratings = append(f.Ratings, r)
+		}
 		if f.FixedVersion == "" && h.Fixed != "" && first.Advisory.Source == "osv" {
 			f.FixedVersion, f.State = h.Fixed, event.FixFixed
 		}
@@ -116,6 +119,7 @@ func finding(pkg event.Package, group []Hit) event.Finding {
 	}
 	f.Severity, f.SeveritySource = severity(group)
 	f.ID, f.Aliases = preferred(ids)
+	Rate(&f, nil)
 	return f
 }
 
