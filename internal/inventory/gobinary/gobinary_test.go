@@ -75,6 +75,19 @@ func bigEndian32() []byte {
 
 func goVersion() string { return strings.TrimPrefix(strings.Fields(runtime.Version())[0], "go") }
 
+// TestUnalignedSegment: the data segment of a program that an external linker
+// made begins anywhere.
+func TestUnalignedSegment(t *testing.T) {
+	data := bigEndian32()
+	binary.BigEndian.PutUint32(data[52+32+4:], 100<<10-8)
+	for name, content := range map[string]io.Reader{"stream": struct{ io.Reader }{bytes.NewReader(data)}, "offsets": bytes.NewReader(data)} {
+		f := inventory.File{Path: "a", Info: inventory.Info{Size: int64(len(data)), Executable: true}, Content: content}
+		if packages, err := (gobinary.Driver{}).Extract(f); err != nil || len(packages) != 2 {
+			t.Errorf("by %s: %v, %v", name, packages, err)
+		}
+	}
+}
+
 func TestConformance(t *testing.T) {
 	want := []string{"stdlib " + goVersion(), "example.org/dep v1.2.3"}
 	inventorytest.Run(t, gobinary.Driver{}, []inventorytest.Case{

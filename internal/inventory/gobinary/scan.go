@@ -40,7 +40,11 @@ func scan(r io.Reader) (version, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if err := skip(r, br, seg.off); err != nil {
+	// What is aligned in memory is aligned in the file; a segment itself need not
+	// be (external linkers begin it with small sections).
+	start := (seg.off + align - 1) / align * align
+	seg.size -= start - seg.off
+	if err := skip(r, br, start); err != nil {
 		return "", "", errNoBuildInfo // cut off before its data: it cannot run either
 	}
 	if err := find(br, seg.size); err != nil {

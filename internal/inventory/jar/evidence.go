@@ -21,16 +21,6 @@ func (c coordinates) is(file named) bool {
 	return c.artifact != "" && (c.artifact == file.stem || strings.HasPrefix(file.stem, c.artifact+"-"))
 }
 
-func anyIs(list []coordinates, file named) bool {
-	for _, c := range list {
-		// A renamed archive ("app.jar") with one pom.properties is that artifact.
-		if c.is(file) || len(list) == 1 && file.version == "" {
-			return true
-		}
-	}
-	return false
-}
-
 // parseName splits name-1.2.3.jar before the last dash that begins a number
 // with a dot (log4j-1.2-api-2.17.1), else before the first that begins one.
 func parseName(name string) named {

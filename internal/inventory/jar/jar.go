@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -121,8 +122,13 @@ func (w *walk) archive(dir *zipdir.Dir, name string, depth int) {
 	for _, c := range poms {
 		w.add(c, m, c.is(file))
 	}
-	if !anyIs(poms, file) {
-		w.add(w.unstated(file, m, seen), m, true)
+	if slices.ContainsFunc(poms, func(c coordinates) bool { return c.is(file) }) {
+		return
+	}
+	// Beside the poms of others, only what states its group is one more artifact:
+	// distributions rename archives.
+	if c := w.unstated(file, m, seen); c.group != "" || len(poms) == 0 {
+		w.add(c, m, true)
 	}
 }
 

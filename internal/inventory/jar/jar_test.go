@@ -79,7 +79,9 @@ func TestWhatIsBelieved(t *testing.T) {
 		want       []string
 	}{
 		{"shaded", "tool-2.0-all.jar", shaded, []string{"com.google.guava:guava 31.1-jre", "org.example:tool 2.0"}},
-		{"shaded only", "own-1.0.jar", pom("g", "inner", "3"), []string{"g:inner 3", "own 1.0"}},
+		{"shaded only", "own-1.0.jar", pom("g", "inner", "3"), []string{"g:inner 3"}},
+		{"shaded, group by the table", "guice.jar", append(pom("cglib", "cglib", "3.2.12"), manifest, "Bundle-Version: 4.2.3\n", "com/google/inject/A.class", ""), []string{"cglib:cglib 3.2.12", "com.google.inject:guice 4.2.3"}},
+		{"renamed", "app.jar", pom("g", "thing", "3"), []string{"g:thing 3"}},
 		{"another's name", "spring-core-5.3.17.jar", []string{"com/evil/A.class", ""}, []string{"spring-core 5.3.17"}},
 		{"digits in the name", "log4j-1.2-api-2.17.1.jar", pom("org.apache.logging.log4j", "log4j-1.2-api", "2.17.1"), []string{"org.apache.logging.log4j:log4j-1.2-api 2.17.1"}},
 		{"bundle name", "commons-lang3-3.12.0.jar", []string{manifest, "Bundle-SymbolicName: org.apache.commons.lang3;singleton:=true\n"}, []string{"org.apache.commons:commons-lang3 3.12.0"}},
