@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -24,6 +25,8 @@ type Found struct {
 	// with containerd's image store use a manifest's instead.
 	ConfigDigest bool
 	References   []string // tags and repository digests
+
+	root string // the engine's data folder, when its storage driver is overlay2
 }
 
 // OpenDocker prepares talking to the engine at socket (unix:///…); it does not
@@ -48,7 +51,15 @@ func (d *Docker) Find(ctx context.Context, name string) (Found, error) {
 	if err != nil {
 		return Found{}, d.explain(err)
 	}
+	root := ""
+	if g := got.GraphDriver; g != nil && g.Name == "overlay2" {
+		// The top layer is ROOT/overlay2/NAME/diff.
+		if dir := filepath.Dir(filepath.Dir(g.Data["UpperDir"])); filepath.Base(dir) == "overlay2" {
+			root = filepath.Dir(dir)
+		}
+	}
 	return Found{
+		root:         root,
 		Digest:       got.ID,
 		ConfigDigest: got.Descriptor == nil,
 		References:   append(append([]string{}, got.RepoTags...), got.RepoDigests...),

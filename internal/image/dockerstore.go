@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/moby/moby/client"
 )
 
 const maxCacheID = 200 // bytes of a name that the engine wrote
@@ -22,18 +20,11 @@ const maxCacheID = 200 // bytes of a name that the engine wrote
 // image/fs.go, daemon/graphdriver/overlay2): image/overlay2/imagedb holds
 // configurations by digest; image/overlay2/layerdb tells the folder's name for
 // a chain of diff ids; overlay2/NAME/diff holds the layer's files.
-func (d *Docker) Open(ctx context.Context, found Found) (*Source, error) {
-	if !found.ConfigDigest {
+func (d *Docker) Open(found Found) (*Source, error) {
+	if !found.ConfigDigest || found.root == "" {
 		return nil, ErrNotInPlace
 	}
-	info, err := d.api.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return nil, d.explain(err)
-	}
-	if info.Info.Driver != "overlay2" {
-		return nil, ErrNotInPlace
-	}
-	return openDockerStore(info.Info.DockerRootDir, found.Digest)
+	return openDockerStore(found.root, found.Digest)
 }
 
 func openDockerStore(dir, digest string) (*Source, error) {

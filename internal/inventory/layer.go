@@ -225,14 +225,33 @@ func (l *Layer) gap(format string, args ...any) {
 	l.gaps = append(l.gaps, fmt.Sprintf(format, args...))
 }
 
-// covers reports whether this layer hides path from the layers below it.
-func (l *Layer) covers(path string) bool {
-	if l.removed[path] || l.has(l.present, path) || l.has(l.dirs, path) {
-		return true
-	}
+// trail is a path with the folders above it, each with its hash: it is looked
+// for in many layers.
+type trail struct {
+	path   string
+	names  []string // the folders, the nearest first; the root is ""
+	hashes []uint64 // of path, then of the folders but the root
+}
+
+func (k *Key) trail(path string) trail {
+	t := trail{path: path, names: make([]string, 0, 8), hashes: append(make([]uint64, 0, 8), k.sum(path))}
 	for dir := path; dir != ""; {
 		dir, _ = split(dir)
-		if l.opaque[dir] || dir != "" && (l.removed[dir] || l.has(l.present, dir)) {
+		t.names = append(t.names, dir)
+		if dir != "" {
+			t.hashes = append(t.hashes, k.sum(dir))
+		}
+	}
+	return t
+}
+
+// covers reports whether this layer hides a path from the layers below it.
+func (l *Layer) covers(t trail) bool {
+	if l.removed[t.path] || has(l.present, t.hashes[0]) || has(l.dirs, t.hashes[0]) {
+		return true
+	}
+	for i, dir := range t.names {
+		if l.opaque[dir] || dir != "" && (l.removed[dir] || has(l.present, t.hashes[i+1])) {
 			return true
 		}
 	}
@@ -253,7 +272,7 @@ func (l *Layer) removes(path string) bool {
 	return false
 }
 
-func (l *Layer) has(sorted []uint64, path string) bool {
-	_, ok := slices.BinarySearch(sorted, l.engine.key.sum(path))
+func has(sorted []uint64, hash uint64) bool {
+	_, ok := slices.BinarySearch(sorted, hash)
 	return ok
 }

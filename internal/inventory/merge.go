@@ -62,7 +62,11 @@ func order(a, b event.Package) int {
 func Hidden(above []*Layer, path string) bool { return hidden(above, path) }
 
 func hidden(above []*Layer, path string) bool {
-	return slices.ContainsFunc(above, func(l *Layer) bool { return l.covers(path) })
+	if len(above) == 0 {
+		return false
+	}
+	t := above[0].engine.key.trail(path)
+	return slices.ContainsFunc(above, func(l *Layer) bool { return l.covers(t) })
 }
 
 // identity is what makes a package in a file the same as in a lower layer.
@@ -115,12 +119,13 @@ func sink(layers []*Layer, top int, path string, out []event.Package) {
 // below is the next lower layer whose evidence at path layer i replaced, or -1.
 func below(layers []*Layer, i int, path string) int {
 	for j := i - 1; j >= 0; j-- {
-		if layers[j].found[path] != nil {
-			return j
+		if layers[j].found[path] == nil {
+			continue
 		}
-		if layers[j].covers(path) {
+		if hidden(layers[j+1:i], path) {
 			return -1
 		}
+		return j
 	}
 	return -1
 }

@@ -118,7 +118,7 @@ func readDocker(ctx context.Context, r *reading, name string) (*report.Report, e
 }
 
 func readInPlace(ctx context.Context, r *reading, engine *image.Docker, found image.Found) (*report.Report, error) {
-	src, err := engine.Open(ctx, found)
+	src, err := engine.Open(found)
 	if err != nil {
 		return nil, err
 	}
