@@ -34,6 +34,16 @@ var secrets embed.FS
 // Secrets holds the rules that know credentials; package secret reads them.
 func Secrets() fs.FS { return sub(secrets, "secrets") }
 
+//go:embed distributions.yaml
+var distributions embed.FS
+
+// DistributionsFile is the name of the one file in Distributions.
+const DistributionsFile = "distributions.yaml"
+
+// Distributions holds the ends of life of distributions' releases; package
+// inventory/osrelease reads them.
+func Distributions() fs.FS { return distributions }
+
 func sub(files embed.FS, dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil { // only for an invalid name, and ours are constants

@@ -37,7 +37,11 @@ func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.P
 		}
 		findings = append(findings, found...)
 	}
-	return findings, m.known, m.gaps(b.now()), nil
+	gaps = m.gaps(b.now())
+	if end := distro.EndOfLife; !end.IsZero() && b.now().After(end.AddDate(0, 0, 1)) {
+		gaps = append(gaps, fmt.Sprintf("%s reached its end of life on %s: no more advisories are published for it", title(m.home), end.Format(time.DateOnly)))
+	}
+	return findings, m.known, gaps, nil
 }
 
 // matching is one call of Match.

@@ -2,12 +2,17 @@ package scan
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
 	"github.com/breakwater-sec/breakwater/internal/inventory/drivers"
+	"github.com/breakwater-sec/breakwater/internal/inventory/osrelease"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 )
@@ -25,16 +30,20 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 		Config: configOf(&img.Config),
 		Gaps:   append(slices.Clone(img.Gaps), gaps...),
 	}
-	layers := make([]*inventory.Layer, len(results))
+	layers, err := restore(engine, results)
+	if err != nil {
+		return nil, err
+	}
 	for i, r := range results {
-		var err error
-		if layers[i], err = engine.Restore(r.inventory); err != nil {
-			return nil, fmt.Errorf("layer %d: %w", i, err)
-		}
 		rep.Layers = append(rep.Layers, report.Layer{DiffID: img.Layers[i].DiffID, Step: img.Layers[i].Step, Size: r.Size, Files: r.Files})
 	}
 	found := engine.Merge(layers)
 	rep.Distro = report.Distro(found.Distro)
+	lifetime, err := osrelease.ReadLifetime(content.Distributions(), content.DistributionsFile)
+	if err != nil {
+		return nil, err
+	}
+	rep.Distro.EndOfLife = lifetime.End(found.Distro.ID, found.Distro.Version)
 	rep.Gaps = append(rep.Gaps, found.Gaps...)
 	rep.Packages = found.Packages
 	for i := range rep.Packages {
@@ -62,6 +71,22 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 		}
 	}
 	return rep, nil
+}
+
+// restore makes layers of results, several at once.
+func restore(engine *inventory.Engine, results []*layerResult) ([]*inventory.Layer, error) {
+	layers := make([]*inventory.Layer, len(results))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, r := range results {
+		g.Go(func() (err error) {
+			if layers[i], err = engine.Restore(r.inventory); err != nil {
+				return fmt.Errorf("layer %d: %w", i, err)
+			}
+			return nil
+		})
+	}
+	return layers, g.Wait()
 }
 
 // addContent puts what was found in layer i into the report. What a later

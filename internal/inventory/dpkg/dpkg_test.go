@@ -93,7 +93,7 @@ func TestPlace(t *testing.T) {
 
 func TestFilesOfPackages(t *testing.T) {
 	for path, content := range map[string]string{
-		"var/lib/dpkg/info/libc6:amd64.list":   "/.\n/lib/libc.so.6\n",
+		"var/lib/dpkg/info/libc6:amd64.list":  "/.\n/lib/libc.so.6\n",
 		"var/lib/dpkg/status.d/libc6.md5sums": "0123456789abcdef0123456789abcdef  lib/libc.so.6\n",
 	} {
 		found := false
