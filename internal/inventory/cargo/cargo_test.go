@@ -3,6 +3,7 @@ package cargo_test
 import (
 	"bytes"
 	"compress/zlib"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,12 +69,28 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+func TestTraces(t *testing.T) {
+	const place = "/root/.cargo/registry/src/index.crates.io-6f17d22bba15001f/"
+	var traces cargo.Traces
+	traces.Window([]byte("x" + place + "regex-1.5.4/src/lib.rs" + place + "rand_core-0.6.4/src/a.rs" + place + "regex-1.5.4/src/b.rs"))
+	traces.Window([]byte(place + "x-2-y-1.0.0-rc.1+b/src/lib.rs" + place + "noversion/src" + place + "../../etc-1.0.0/x" + place + "cut-1.0.0"))
+	var got []string
+	for _, p := range traces.Packages() {
+		got = append(got, p.Name+" "+p.Version)
+	}
+	if want := []string{"rand_core 0.6.4", "regex 1.5.4", "x-2-y 1.0.0-rc.1+b"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func FuzzLock(f *testing.F) { inventorytest.Fuzz(f, cargo.Locks{}, "Cargo.lock", lock) }
 
 func FuzzAudit(f *testing.F) {
 	f.Add(packed(f, audit))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		cargo.Find(data)
+		var traces cargo.Traces
+		traces.Window(data)
 		_, _ = cargo.Audit(bytes.NewReader(data))
 	})
 }

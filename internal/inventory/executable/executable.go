@@ -1,7 +1,8 @@
 // Package executable reads each ELF program and library once for everything
 // that can be proved by it: the modules of a Go program (package gobinary), the
-// crates of a Rust program built by cargo auditable (package cargo), and known
-// programs by the text in them (package program).
+// crates of a Rust program (package cargo: all of them if cargo auditable built
+// it, else those that left a trace), and known programs by the text in them
+// (package program).
 //
 // Where an image's source can be read at offsets, only the parts that hold such
 // evidence are read, never code; else the file goes by once.
@@ -65,21 +66,28 @@ func offsets(f inventory.File, at io.ReaderAt, search *program.Search) ([]event.
 	if s, ok := l.section(at, cargo.Section); ok {
 		crates, err = cargo.Audit(io.NewSectionReader(at, s.off, s.size))
 	}
-	if search == nil {
+	if search != nil {
+		texts(at, l.data, search.Window)
+		return append(crates, search.Packages()...), err
+	}
+	if len(crates) > 0 || err != nil || !f.Executable {
 		return crates, err
 	}
-	texts(at, l.data, search)
-	return append(crates, search.Packages()...), err
+	var traces cargo.Traces
+	texts(at, l.data, func(data []byte) bool { traces.Window(data); return false })
+	return traces.Packages(), nil
 }
 
-// texts gives the parts to search in windows, until it is done or the file
-// ends.
-func texts(at io.ReaderAt, parts []part, search *program.Search) {
+// overlap is how much of one window the next repeats.
+const overlap = max(program.Overlap, cargo.TraceOverlap)
+
+// texts gives the parts in windows to look, until that is done or the file ends.
+func texts(at io.ReaderAt, parts []part, look func([]byte) bool) {
 	buf := make([]byte, window)
 	for _, p := range parts {
-		for off := p.off; off < p.off+p.size; off += window - program.Overlap {
+		for off := p.off; off < p.off+p.size; off += int64(window - overlap) {
 			n, err := at.ReadAt(buf[:min(window, p.off+p.size-off)], off)
-			if search.Window(buf[:n]) || err != nil || off+int64(n) >= p.off+p.size {
+			if look(buf[:n]) || err != nil || off+int64(n) >= p.off+p.size {
 				break
 			}
 		}

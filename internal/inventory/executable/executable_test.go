@@ -118,6 +118,18 @@ func TestEvidenceAnywhere(t *testing.T) {
 	}
 }
 
+func TestTraces(t *testing.T) {
+	const place = "/root/.cargo/registry/src/index.crates.io-6f17d22bba15001f/regex-1.5.4/src/lib.rs"
+	for at := 125_000; at < 135_000; at += 211 {
+		if got := extract(t, "tool", elf(strings.Repeat("\x00", at)+place, 300<<10, nil)); !slices.Equal(got, []string{"pkg:cargo/regex@1.5.4"}) {
+			t.Fatalf("at %d: %q", at, got)
+		}
+	}
+	if got := extract(t, "tool", elf(strings.Replace(place, "regex", "other", 1), 300<<10, audit(t))); !slices.Equal(got, []string{"pkg:cargo/regex@1.5.4"}) {
+		t.Errorf("beside audit data: %q", got)
+	}
+}
+
 func TestBothInOne(t *testing.T) {
 	got := extract(t, "usr/bin/deno", elf("e518fbdDeno/2.9.6+e518fbd", 300<<10, audit(t)))
 	if !slices.Equal(got, []string{"pkg:cargo/regex@1.5.4", "pkg:generic/deno@2.9.6"}) {

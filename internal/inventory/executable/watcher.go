@@ -17,6 +17,7 @@ type watcher struct {
 	done   bool            // of the search
 	buf    []byte
 	audit  []byte // where it begins, and what follows
+	traces cargo.Traces
 }
 
 // Write never fails.
@@ -34,7 +35,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 		p = p[take:]
 		if len(w.buf) == window {
 			w.look()
-			tail := copy(w.buf, w.buf[window-program.Overlap:])
+			tail := copy(w.buf, w.buf[window-overlap:])
 			w.buf = w.buf[:tail]
 		}
 	}
@@ -44,6 +45,9 @@ func (w *watcher) Write(p []byte) (int, error) {
 func (w *watcher) look() {
 	if w.search != nil && !w.done {
 		w.done = w.search.Window(w.buf)
+	}
+	if w.search == nil {
+		w.traces.Window(w.buf)
 	}
 	if len(w.audit) == 0 {
 		if i := cargo.Find(w.buf); i >= 0 {
@@ -66,6 +70,8 @@ func (w *watcher) packages() ([]event.Package, error) {
 	}
 	if w.search != nil {
 		out = append(out, w.search.Packages()...)
+	} else if len(out) == 0 && err == nil {
+		out = w.traces.Packages()
 	}
 	return out, err
 }
