@@ -11,6 +11,7 @@
 //	intel/bundles/NAME/       one bundle: bundle.db, manifest.json, manifest.sig
 //	intel/current             symbolic link to the bundle in use; replaced by rename
 //	intel/.build-*            a build that is not finished; removed by the next builder
+//	intel/.import-*           what an import, export or push works on; removed at its end
 //
 // A bundle's folder is written and synced under a temporary name and renamed,
 // then the link is replaced: whatever is killed whenever, current names a whole
@@ -27,6 +28,18 @@
 // The same publishers' bytes give the same bundle.db byte for byte, whether
 // they were fetched anew or carried over from the bundle before. Times of
 // fetching and building are in the manifest only.
+//
+// # Lookups
+//
+// Most packages are named by no advisory, and a Bloom filter that is read at
+// Open answers for them from memory. The others' rows are decoded once, and
+// judgements of a version are remembered, within bounds.
+//
+// # Other hosts, other scanners
+//
+// Export and Push write a bundle, ExportDelta the rows in which two differ;
+// Import and Install take them in on hosts that trust the key. Import also makes
+// feeds of trivy-db and Grype databases and of lists.
 //
 // # Faults of sources
 //
