@@ -267,6 +267,9 @@ func (b *checkedBlob) Read(p []byte) (int, error) {
 
 // explainRegistry names the reason and the way out.
 func explainRegistry(host string, err error) error {
+	if host == name.DefaultRegistry {
+		host = "docker.io" // as everybody writes it
+	}
 	var answer *transport.Error
 	var authority x509.UnknownAuthorityError
 	var limit *LimitError

@@ -111,7 +111,7 @@ func TestDockerEngineAndItsArchiveAgree(t *testing.T) {
 		t.Errorf("engine:  %q\narchive: %q", found(rep), found(saved))
 	}
 
-	_, err = scan.Image(t.Context(), scan.Options{Target: "nginx:1.99", Engine: "unix://" + d.Socket})
+	_, err = scan.Image(t.Context(), scan.Options{Target: "docker:nginx:1.99", Engine: "unix://" + d.Socket})
 	if err == nil || !strings.Contains(err.Error(), `image "nginx:1.99": not found in docker (unix://`) {
 		t.Errorf("unknown image: %v", err)
 	}

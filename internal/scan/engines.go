@@ -41,7 +41,6 @@ func exists(path string) bool {
 // passed over.
 func (t Target) readNamed(ctx context.Context, r *reading) (*report.Report, error) {
 	var failures []string
-	var last error
 	for _, p := range places() {
 		if t.kind != "" && t.kind != p.kind || t.kind == "" && !p.there(&r.Options) {
 			continue
@@ -50,16 +49,20 @@ func (t Target) readNamed(ctx context.Context, r *reading) (*report.Report, erro
 		if err == nil {
 			return rep, nil
 		}
-		if last = err; t.kind == "" && ctx.Err() == nil && (image.NotFound(err) || image.Unreachable(err)) {
-			failures = append(failures, err.Error())
-			continue
+		if t.kind != "" || p.kind == fromRegistry || ctx.Err() != nil || !image.NotFound(err) && !image.Unreachable(err) {
+			return nil, after(failures, err)
 		}
-		return nil, err
-	}
-	if len(failures) <= 1 {
-		return nil, last
+		failures = append(failures, err.Error())
 	}
 	return nil, errors.New(strings.Join(failures, "; "))
+}
+
+// after puts what was tried before in front of an error.
+func after(failures []string, err error) error {
+	if len(failures) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s; %w", strings.Join(failures, "; "), err)
 }
 
 func readContainerd(ctx context.Context, r *reading, name string) (*report.Report, error) {

@@ -248,3 +248,13 @@ func podman(t *testing.T, driver string, args ...string) string {
 	}
 	return root
 }
+
+// TestNameThatNobodyHas says everywhere it was looked for.
+func TestNameThatNobodyHas(t *testing.T) {
+	_, err := scan.Image(t.Context(), scan.Options{Target: "127.0.0.1:1/app:1", Engine: "unix:///nonexistent.sock", Containerd: "unix:///none", Storage: t.TempDir()})
+	for _, want := range []string{`image "127.0.0.1:1/app:1": docker (unix:///nonexistent.sock) does not answer`, "; not found in Podman's storage (", "; registry 127.0.0.1:1: ", "connection refused"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not say %q", err, want)
+		}
+	}
+}
