@@ -23,7 +23,7 @@ func (b *Bundle) Malware(hash string) (name, source string, ok bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	err = b.queries.malware.QueryRow(sum).Scan(&name, &source)
+	err = b.queries.malware.QueryRowContext(context.Background(), sum).Scan(&name, &source) // one row of a local file
 	return name, source, err == nil
 }
 

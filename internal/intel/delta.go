@@ -19,6 +19,9 @@ const deltaContext = "breakwater intelligence delta v1\n"
 // which is not there. The whole bundle does.
 var ErrNoBase = errors.New("the bundle that the delta starts at is not there")
 
+// errDelta: a delta came out as something else than what was signed.
+var errDelta = errors.New("the delta does not make the bundle that was signed; take the whole one")
+
 // deltaHead describes a delta; it is what its signature covers.
 type deltaHead struct {
 	Schema int    `json:"schema"`
@@ -142,7 +145,7 @@ func applyDelta(ctx context.Context, data, dir string, m Manifest) (string, erro
 	}
 	// Another version of SQLite may write the same rows in other bytes.
 	if digest, _, err := digestFile(path); err != nil || digest != m.SHA256 {
-		return "", errors.Join(err, fmt.Errorf("%w: the delta does not make what was signed; take the whole bundle", ErrCorrupt))
+		return "", errors.Join(err, errDelta)
 	}
 	return path, nil
 }

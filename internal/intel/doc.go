@@ -7,6 +7,7 @@
 //
 //	keys/intel.key            Ed25519 private key, PKCS #8 PEM, 0600; made by the first build
 //	keys/intel.pub            the public key that bundles must be signed with: the pin
+//	keys/intel.verified       which bundle.db was verified last; opening it again skips its digest
 //	intel/lock                held (flock) by the one builder
 //	intel/bundles/NAME/       one bundle: bundle.db, manifest.json, manifest.sig
 //	intel/current             symbolic link to the bundle in use; replaced by rename

@@ -60,12 +60,21 @@ func Import(ctx context.Context, o ImportOptions) (m Manifest, err error) {
 	if err := removeOldImports(string(f), o.Now()); err != nil {
 		return m, err
 	}
-	dir, err := os.MkdirTemp(string(f), importPrefix)
+	m, err = importFrom(ctx, o, false)
+	if strings.HasPrefix(o.From, "oci://") && (errors.Is(err, ErrNoBase) || errors.Is(err, errDelta)) {
+		m, err = importFrom(ctx, o, true)
+	}
+	return m, err
+}
+
+// importFrom takes in a file or an artifact; whole refuses deltas of artifacts.
+func importFrom(ctx context.Context, o ImportOptions, whole bool) (m Manifest, err error) {
+	dir, err := os.MkdirTemp(string(folderOf(o.Data)), importPrefix)
 	if err != nil {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	members, digest, err := fetchImport(ctx, o, dir)
+	members, digest, err := fetchImport(ctx, o, whole, dir)
 	if err != nil {
 		return m, fmt.Errorf("import %s: %w", o.From, err)
 	}
@@ -88,11 +97,11 @@ func removeOldImports(dir string, now time.Time) error {
 
 // fetchImport unpacks what is to be imported into dir. digest is that of the
 // file as it came.
-func fetchImport(ctx context.Context, o ImportOptions, dir string) (members []string, digest string, err error) {
+func fetchImport(ctx context.Context, o ImportOptions, whole bool, dir string) (members []string, digest string, err error) {
 	path := o.From
 	if reference, ok := strings.CutPrefix(o.From, "oci://"); ok {
 		path = filepath.Join(dir, "artifact")
-		if err := pullArtifact(ctx, reference, o, path); err != nil {
+		if err := pullArtifact(ctx, reference, o, whole, path); err != nil {
 			return nil, "", err
 		}
 	}

@@ -110,7 +110,7 @@ func toFile(path string, write func(io.Writer) (Manifest, error)) (m Manifest, e
 // pullArtifact fetches the layer that is wanted of an artifact: of a bundle the
 // delta from the one in use, if there is one, else the whole; of anything else
 // its only layer, or the one of a known database.
-func pullArtifact(ctx context.Context, reference string, o ImportOptions, path string) error {
+func pullArtifact(ctx context.Context, reference string, o ImportOptions, whole bool, path string) error {
 	ref, err := parseReference(reference)
 	if err != nil {
 		return err
@@ -123,8 +123,11 @@ func pullArtifact(ctx context.Context, reference string, o ImportOptions, path s
 	if err != nil {
 		return err
 	}
-	used, _ := Verify(o.Data) // without one in use there is no delta to want
-	layer, err := wantedLayer(manifest, used.SHA256)
+	used := ""
+	if m, err := Verify(o.Data); err == nil && !whole {
+		used = m.SHA256
+	}
+	layer, err := wantedLayer(manifest, used)
 	if err != nil {
 		return err
 	}

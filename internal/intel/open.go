@@ -81,11 +81,17 @@ func Open(ctx context.Context, data string) (*Bundle, error) {
 }
 
 func openFolder(ctx context.Context, data, dir string) (*Bundle, error) {
-	m, err := verifyFolder(data, dir)
+	m, text, err := verifySignature(data, dir)
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, dbName)
+	if !isVerified(data, path, m.SHA256) {
+		if m, err = checkContent(dir, text); err != nil {
+			return nil, err
+		}
+		remembersVerified(data, path, m.SHA256)
+	}
 	db, err := openDatabase(path)
 	if err != nil {
 		return nil, err
@@ -138,7 +144,7 @@ func (b *Bundle) prepare(ctx context.Context) (err error) {
 		{&b.queries.likelihood, "SELECT score, percentile FROM likelihood WHERE cve = ?1 ORDER BY feed LIMIT 1"},
 		{&b.queries.malware, "SELECT name, feed FROM malware WHERE hash = ?1 ORDER BY feed LIMIT 1"},
 	} {
-		if *q.into, err = b.db.PrepareContext(ctx, q.text); err != nil {
+		if *q.into, err = b.db.PrepareContext(ctx, q.text); err != nil { //nolint:sqlclosecheck // the bundle's, closed with its database
 			return err
 		}
 	}
@@ -184,32 +190,43 @@ func currentFolder(data string) (string, error) {
 
 // verifyFolder checks that a bundle is whole, signed and of this schema.
 func verifyFolder(data, dir string) (Manifest, error) {
-	pin, err := readPin(data)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, fmt.Errorf("%w: %s is missing, so nothing is trusted; %s", ErrUntrusted, pinPath(data), wayOut)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return Manifest{}, fmt.Errorf("the key that the intelligence bundle must be signed with: %w; run this as the owner of %s", err, data)
-	}
+	_, text, err := verifySignature(data, dir)
 	if err != nil {
-		return Manifest{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
-	}
-	text, err := readSmall(filepath.Join(dir, manifestName))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
-	}
-	signature, err := readSmall(filepath.Join(dir, signatureName))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
-	}
-	if !verify(pin, text, signature) {
-		return Manifest{}, fmt.Errorf("%w: %s does not match %s (key %s); %s", ErrUntrusted,
-			filepath.Join(dir, signatureName), pinPath(data), fingerprint(pin), wayOut)
+		return Manifest{}, err
 	}
 	return checkContent(dir, text)
 }
 
-func checkContent(dir string, text []byte) (Manifest, error) {
+// verifySignature checks all but the database, and returns the manifest's text
+// too.
+func verifySignature(data, dir string) (m Manifest, text []byte, err error) {
+	pin, err := readPin(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil, fmt.Errorf("%w: %s is missing, so nothing is trusted; %s", ErrUntrusted, pinPath(data), wayOut)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return m, nil, fmt.Errorf("the key that the intelligence bundle must be signed with: %w; run this as the owner of %s", err, data)
+	}
+	if err != nil {
+		return m, nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	text, err = readSmall(filepath.Join(dir, manifestName))
+	if err != nil {
+		return m, nil, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
+	}
+	signature, err := readSmall(filepath.Join(dir, signatureName))
+	if err != nil {
+		return m, nil, fmt.Errorf("%w: %w; %s", ErrCorrupt, err, wayOut)
+	}
+	if !verify(pin, text, signature) {
+		return m, nil, fmt.Errorf("%w: %s does not match %s (key %s); %s", ErrUntrusted,
+			filepath.Join(dir, signatureName), pinPath(data), fingerprint(pin), wayOut)
+	}
+	m, err = checkManifest(dir, text)
+	return m, text, err
+}
+
+func checkManifest(dir string, text []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %s: %w; %s", ErrCorrupt, filepath.Join(dir, manifestName), err, wayOut)
@@ -219,6 +236,14 @@ func checkContent(dir string, text []byte) (Manifest, error) {
 	}
 	if m.Schema != Schema {
 		return Manifest{}, fmt.Errorf("%w: it has %d, this breakwater reads %d; %s", ErrSchema, m.Schema, Schema, wayOut)
+	}
+	return m, nil
+}
+
+func checkContent(dir string, text []byte) (Manifest, error) {
+	m, err := checkManifest(dir, text)
+	if err != nil {
+		return m, err
 	}
 	path := filepath.Join(dir, dbName)
 	digest, size, err := digestFile(path)

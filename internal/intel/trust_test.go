@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/intel"
 )
@@ -72,6 +73,39 @@ func TestUnusableBundlesAreRefused(t *testing.T) {
 			}
 			open(t, data)
 		})
+	}
+}
+
+// TestRememberedVerification: opening a second time trusts what was verified,
+// but no change of the file, however it is hidden.
+func TestRememberedVerification(t *testing.T) {
+	data := buildMirror(t)
+	path := current(data, "bundle.db")
+	deadline := time.Now().Add(20 * time.Second)
+	for { // the file must have settled
+		if b := open(t, data); b.Close() == nil {
+			if _, err := os.Stat(filepath.Join(data, "keys", "intel.verified")); err == nil {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is remembered")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	open(t, data)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, path, 5000)
+	if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := intel.Open(t.Context(), data); !errors.Is(err, intel.ErrCorrupt) {
+			t.Errorf("a changed bundle: %v", err)
+		}
 	}
 }
 
