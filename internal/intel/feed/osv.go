@@ -152,6 +152,9 @@ func (r *osvRecord) rate(a *vuln.Advisory) {
 		words = append(words, x.Ecosystem.severity, x.Ecosystem.priority, x.Database.severity)
 		vectors = append(vectors, x.Severity...)
 	}
+	if word, _, ok := strings.Cut(r.Summary, ":"); ok && isErratum(r.ID) {
+		words = append(words, word) // "Important: openssl security update"
+	}
 	a.Severity = event.SeverityUnknown
 	for _, v := range vectors {
 		if v.Type == "Ubuntu" {
