@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
@@ -157,7 +158,11 @@ func (b *Bundle) judge(ctx context.Context, s vuln.Subject, order vuln.Order) (j
 			if err != nil {
 				return j, err
 			}
-			if ok {
+			if !ok {
+				continue
+			}
+			for _, one := range feed.PerVulnerability(hit.Advisory) {
+				hit.Advisory = one
 				hits = append(hits, hit)
 			}
 		}

@@ -178,7 +178,7 @@ func amazonSources(at addresses) []source {
 		name := "amazon/" + r.version
 		s := source{name: name, url: r.list, limit: maxExport, optional: true,
 			read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
-				add := func(record string, a vuln.Advisory) error { return w.add(ctx, name, record, a, every) }
+				add := func(a vuln.Advisory) error { return w.add(ctx, name, a.ID, a, every) }
 				return time.Time{}, feed.ParseUpdateInfo(file, "Amazon Linux:"+r.version, "amazon", add, note.skip)
 			}}
 		if at.mirror != nil {
@@ -338,12 +338,7 @@ func addOSV(ctx context.Context, w *writer, name string, a vuln.Advisory, keep f
 		return nil
 	}
 	note.check(a, keep)
-	for _, one := range feed.PerVulnerability(a) {
-		if err := errors.Join(w.rate(ctx, name, a.ID, one), w.add(ctx, name, a.ID, one, keep)); err != nil {
-			return local(err)
-		}
-	}
-	return nil
+	return local(errors.Join(w.rate(ctx, name, a.ID, a), w.add(ctx, name, a.ID, a, keep)))
 }
 
 // osvLicence is that of an ecosystem's records

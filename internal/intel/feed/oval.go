@@ -70,12 +70,7 @@ func ParseOVAL(r io.Reader, release, source string, each func(record string, a v
 		if len(a.Affected) == 0 {
 			return nil
 		}
-		for _, one := range PerVulnerability(a) {
-			if err := each(clip(d.ID, maxID), one); err != nil {
-				return err
-			}
-		}
-		return nil
+		return each(clip(d.ID, maxID), a)
 	})
 }
 

@@ -49,9 +49,13 @@ func line(a vuln.Advisory) string {
 type reading struct{ lines, skipped []string }
 
 func (r *reading) each(a vuln.Advisory) error { r.lines = append(r.lines, line(a)); return nil }
-func (r *reading) eachOf(_ string, a vuln.Advisory) error {
-	return r.each(a)
+func (r *reading) eachErratum(a vuln.Advisory) error {
+	for _, one := range feed.PerVulnerability(a) {
+		_ = r.each(one) // never fails
+	}
+	return nil
 }
+func (r *reading) eachOf(_ string, a vuln.Advisory) error { return r.eachErratum(a) }
 func (r *reading) skip(name string, err error) {
 	r.skipped = append(r.skipped, fmt.Sprintf("%s: %v", name, err))
 }
@@ -215,7 +219,7 @@ const updateinfo = `<?xml version="1.0"?><updates>
 func TestParseUpdateInfo(t *testing.T) {
 	for what, in := range map[string]io.Reader{"plain": strings.NewReader(updateinfo), "gzip": bytes.NewReader(packed(t, "gzip", updateinfo))} {
 		var r reading
-		err := feed.ParseUpdateInfo(in, "Amazon Linux:2023", "amazon", r.eachOf, r.skip)
+		err := feed.ParseUpdateInfo(in, "Amazon Linux:2023", "amazon", r.eachErratum, r.skip)
 		r.want(t, err, 1, "CVE-2024-1111 high/amazon | Amazon Linux:2023 openssl-libs <1:3.0.8-1.amzn2023.0.10",
 			"CVE-2024-2222 high/amazon | Amazon Linux:2023 openssl-libs <1:3.0.8-1.amzn2023.0.10")
 		if t.Failed() {
@@ -441,7 +445,7 @@ func FuzzParseUpdateInfo(f *testing.F) {
 	f.Add([]byte(updateinfo))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r reading
-		_ = feed.ParseUpdateInfo(bytes.NewReader(data), "Amazon Linux:2023", "amazon", r.eachOf, r.skip)
+		_ = feed.ParseUpdateInfo(bytes.NewReader(data), "Amazon Linux:2023", "amazon", r.eachErratum, r.skip)
 	})
 }
 

@@ -41,7 +41,7 @@ type update struct {
 // its ALAS so), compressed or not. Each CVE of a security erratum is one
 // advisory about the binary packages that the erratum updates; errata without a
 // CVE go by their own id, those that are not about security are left out.
-func ParseUpdateInfo(r io.Reader, ecosystem, source string, each func(record string, a vuln.Advisory) error, skip func(name string, err error)) error {
+func ParseUpdateInfo(r io.Reader, ecosystem, source string, each func(vuln.Advisory) error, skip func(name string, err error)) error {
 	return eachElement(r, "updateinfo", "update", func(dec *xml.Decoder, start xml.StartElement) error {
 		var u update
 		if err := dec.DecodeElement(&u, &start); err != nil {
@@ -55,12 +55,7 @@ func ParseUpdateInfo(r io.Reader, ecosystem, source string, each func(record str
 			skip(clip(u.ID, maxID), err)
 			return nil
 		}
-		for _, one := range PerVulnerability(a) {
-			if err := each(a.ID, one); err != nil {
-				return err
-			}
-		}
-		return nil
+		return each(a)
 	})
 }
 
@@ -115,9 +110,10 @@ func below(version string) []vuln.Range {
 	return []vuln.Range{{Events: []vuln.Point{{Introduced: "0"}, {Fixed: version}}}}
 }
 
-// PerVulnerability makes of an erratum, which mends several CVEs at once, one
-// advisory per CVE; the erratum stays in its title and address. Anything that
-// has at most one CVE stays as it is.
+// PerVulnerability makes of an erratum, which mends several CVEs at once and has
+// them as aliases, one advisory per CVE; the erratum stays in its title and
+// address. Anything else stays as it is. Bundles hold errata as they are, once,
+// and whoever finds one takes it apart.
 func PerVulnerability(a vuln.Advisory) []vuln.Advisory {
 	var cves []string
 	for _, alias := range a.Aliases {

@@ -235,12 +235,7 @@ func (to Sinks) take(r *row) error {
 	if len(a.Affected) == 0 {
 		return nil
 	}
-	for _, one := range feed.PerVulnerability(a) {
-		if err := to.Advisory(one); err != nil {
-			return err
-		}
-	}
-	return nil
+	return to.Advisory(a)
 }
 
 func unmarshal(data []byte, v any) error {
