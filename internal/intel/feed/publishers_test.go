@@ -275,11 +275,11 @@ func TestParseEPSS(t *testing.T) {
 func TestErrata(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
 		{`{"id":"ALSA-2026:1","summary":"Important: openssl security update","related":["CVE-2024-1111","CVE-2024-2222"],"affected":[{"package":{"ecosystem":"AlmaLinux:9","name":"openssl"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"1:3.0.7-28.el9"}]}],"versions":["1"]}]}`,
-			"CVE-2024-1111 unknown/ | AlmaLinux:9 openssl <1:3.0.7-28.el9; CVE-2024-2222 unknown/ | AlmaLinux:9 openssl <1:3.0.7-28.el9"},
+			"CVE-2024-1111 high/almalinux | AlmaLinux:9 openssl <1:3.0.7-28.el9; CVE-2024-2222 high/almalinux | AlmaLinux:9 openssl <1:3.0.7-28.el9"},
 		{`{"id":"ALBA-2026:1","affected":[{"package":{"ecosystem":"AlmaLinux:9","name":"bash"},"versions":["1"]}]}`, "update only"},
 		{`{"id":"UBUNTU-CVE-2024-1111","upstream":["CVE-2024-1111"],"severity":[{"type":"Ubuntu","score":"medium"}],"affected":[{"package":{"ecosystem":"Ubuntu:24.04:LTS","name":"curl"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"}]}]}]}`,
 			"UBUNTU-CVE-2024-1111 medium/ubuntu | Ubuntu:24.04 curl"},
-		{`{"id":"RHSA-2024:1","related":["CVE-2024-1111"],"affected":[{"package":{"ecosystem":"Red Hat:enterprise_linux:9::appstream","name":"x"},"versions":["1"]}]}`, "CVE-2024-1111 unknown/ | Red Hat:9 x"},
+		{`{"id":"RHSA-2024:1","related":["CVE-2024-1111"],"affected":[{"package":{"ecosystem":"Red Hat:enterprise_linux:9::appstream","name":"x"},"versions":["1"]}]}`, "CVE-2024-1111 high/almalinux | Red Hat:9 x"},
 	} {
 		a, err := feed.ParseOSV([]byte(c.record))
 		if err != nil {
