@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -146,6 +147,10 @@ func (w *walker) file(path string, data []byte, named bool) error {
 	switch kind {
 	case Dockerfile:
 		res, err = w.checks.Dockerfile(path, data, w.o.Now)
+	case Kubernetes:
+		res, err = w.checks.Kubernetes(path, data, w.o.Now)
+	case Compose:
+		res, err = w.checks.Compose(path, data, w.o.Now)
 	default:
 		if !named {
 			return nil
@@ -181,12 +186,24 @@ func isYAML(path string) bool {
 	return false
 }
 
+var (
+	manifest  = regexp.MustCompile(`(?m)^(?:apiVersion:|\{?\s*"apiVersion"\s*:)`)
+	kindLine  = regexp.MustCompile(`(?m)^(?:kind:|\s*"kind"\s*:)|"kind"\s*:`)
+	services  = regexp.MustCompile(`(?m)^(?:services:|\{?\s*"services"\s*:)`)
+	customary = regexp.MustCompile(`^(docker-)?compose([.-].*)?\.(ya?ml|json)$`)
+)
+
 // tell says which format a file is; "" for none.
-func tell(path string, _ []byte, named bool) string {
+func tell(path string, data []byte, named bool) string {
 	if kind := byName(path); kind != "" {
 		return kind
 	}
-	if named && !isYAML(path) && path != "stdin" {
+	switch {
+	case manifest.Match(data) && kindLine.Match(data):
+		return Kubernetes
+	case services.Match(data) && (named || customary.MatchString(strings.ToLower(filepath.Base(path)))):
+		return Compose
+	case named && !isYAML(path):
 		return Dockerfile
 	}
 	return ""

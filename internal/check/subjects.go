@@ -6,7 +6,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/breakwater-sec/breakwater/internal/check/compose"
 	"github.com/breakwater-sec/breakwater/internal/check/dockerfile"
+	"github.com/breakwater-sec/breakwater/internal/check/kubernetes"
 	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
 )
@@ -17,16 +19,31 @@ const (
 	onStage       = "dockerfile.stage"
 	onInstruction = "dockerfile.instruction"
 	onCommand     = "dockerfile.command"
+	onObject      = "kubernetes.object"
+	onPod         = "kubernetes.pod"
+	onContainer   = "kubernetes.container"
+	onRule        = "kubernetes.rule"
+	onProject     = "compose.project"
+	onService     = "compose.service"
+	onImage       = "image"
 )
 
 // views gives the variables of each kind of subject by example.
 func views() map[string]map[string]any {
 	file, stage, in := dockerfile.File{}, dockerfile.Stage{}, dockerfile.Instruction{}
+	object, pod := kubernetes.Object{}, kubernetes.Pod{}
 	return map[string]map[string]any{
 		onDockerfile:  {"file": file},
 		onStage:       {"file": file, "stage": stage},
 		onInstruction: {"file": file, "stage": stage, "instruction": in},
 		onCommand:     {"file": file, "stage": stage, "instruction": in, "command": dockerfile.Command{}},
+		onObject:      {"object": object},
+		onPod:         {"object": object, "pod": pod},
+		onContainer:   {"object": object, "pod": pod, "container": kubernetes.Container{}},
+		onRule:        {"object": object, "rule": kubernetes.Rule{}},
+		onProject:     {"project": compose.Project{}},
+		onService:     {"project": compose.Project{}, "service": compose.Service{}},
+		onImage:       {"image": Image{}},
 	}
 }
 
@@ -61,6 +78,17 @@ func sampleSubjects(on string, node *document.Node) ([]subject, error) {
 			return nil, err
 		}
 		return dockerfileSubjects(file), nil
+	case onObject, onPod, onContainer, onRule:
+		objects := kubernetes.Objects([]*document.Node{sampleManifest(node)})
+		if len(objects) == 0 {
+			return nil, errors.New("the sample is no object: it has no apiVersion or kind")
+		}
+		return kubernetesSubjects(objects), nil
+	case onProject, onService:
+		return composeSubjects(compose.Read(sampleProject(node))), nil
+	case onImage:
+		i, err := sampleImage(node)
+		return []subject{{on: onImage, variables: map[string]any{"image": &i}}}, err
 	}
 	return nil, errors.New("no samples of " + on)
 }

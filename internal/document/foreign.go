@@ -206,3 +206,8 @@ func (n *Node) Texts() map[string]string {
 	}
 	return m
 }
+
+// Empty says whether there is nothing: no field, no item, no text.
+func (n *Node) Empty() bool {
+	return n == nil || len(n.Pairs) == 0 && len(n.Items) == 0 && n.Scalar() == ""
+}
