@@ -10,6 +10,7 @@ package jar
 import (
 	"bytes"
 	"errors"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -46,6 +47,11 @@ func (Driver) Wants(string, inventory.Info) bool { return true }
 // Extract lists the artifacts. What cannot be read inside is an error beside
 // what could be.
 func (d Driver) Extract(f inventory.File) ([]event.Package, error) {
+	w := &walk{groups: d.groups, left: maxArchives}
+	if _, ok := f.Content.(io.ReaderAt); !ok && f.Size > zipdir.MaxBuffered {
+		err := w.stream(f.Content, path.Base(f.Path))
+		return w.packages(), errors.Join(err, w.err)
+	}
 	at, err := zipdir.Content(f)
 	if err != nil {
 		return nil, err
@@ -54,7 +60,6 @@ func (d Driver) Extract(f inventory.File) ([]event.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{groups: d.groups, left: maxArchives}
 	w.archive(dir, path.Base(f.Path), 0)
 	return w.packages(), w.err
 }
@@ -88,47 +93,110 @@ func (w *walk) packages() []event.Package {
 	return out
 }
 
-// archive lists one archive and then those inside it.
+// found is what one archive says about itself.
+type found struct {
+	file     named
+	folders  []string // that would tell a group by the table
+	seen     []bool   // of folders
+	poms     []coordinates
+	manifest manifest
+}
+
+func (w *walk) look(name string) *found {
+	file := parseName(name)
+	folders := w.groups().folders(file.artifact)
+	return &found{file: file, folders: folders, seen: make([]bool, len(folders))}
+}
+
+// wanted is asked for every entry.
+func (f *found) wanted(entry []byte) bool {
+	for i, folder := range f.folders {
+		f.seen[i] = f.seen[i] || bytes.HasPrefix(entry, []byte(folder))
+	}
+	return string(entry) == manifestName || bytes.HasPrefix(entry, mavenPrefix) && bytes.HasSuffix(entry, pomSuffix) || isArchive(entry)
+}
+
+// take reads a manifest or a pom.properties.
+func (f *found) take(name string, data []byte) {
+	if name == manifestName {
+		f.manifest = parseManifest(data)
+	} else {
+		f.poms = append(f.poms, parsePom(data))
+	}
+}
+
+// archive lists one archive and those inside it.
 func (w *walk) archive(dir *zipdir.Dir, name string, depth int) {
 	if w.left--; w.left < 0 {
 		w.fail(name, errors.New("holds too many archives; the rest was not read"))
 		return
 	}
-	file := parseName(name)
-	folders := w.groups().folders(file.artifact)
-	seen := make([]bool, len(folders))
-	var poms []coordinates
-	var m manifest
-	err := dir.Each(func(entry []byte) bool {
-		for i, f := range folders {
-			seen[i] = seen[i] || bytes.HasPrefix(entry, []byte(f))
-		}
-		return wanted(entry)
-	}, func(e zipdir.Entry) error {
-		switch {
-		case isArchive([]byte(e.Name)):
+	f := w.look(name)
+	err := dir.Each(f.wanted, func(e zipdir.Entry) error {
+		if isArchive([]byte(e.Name)) {
 			w.nested(dir, e, depth)
 			return nil
-		case e.Name == "META-INF/MANIFEST.MF":
-			m = parseManifest(w.read(dir, e))
-		default:
-			poms = append(poms, parsePom(w.read(dir, e)))
 		}
+		data, err := dir.Read(e, maxFile)
+		if err != nil {
+			w.fail(e.Name, err)
+			return nil
+		}
+		f.take(e.Name, data)
 		return nil
 	})
 	if err != nil {
 		w.fail(name, err)
 	}
-	for _, c := range poms {
-		w.add(c, m, c.is(file))
+	w.conclude(f)
+}
+
+// stream is archive for one that is too large for memory: only what is nested
+// in it is held, one after the other.
+func (w *walk) stream(r io.Reader, name string) error {
+	f := w.look(name)
+	err := zipdir.Stream(r, 2*maxInflated, f.wanted, func(name string, read func(int64) ([]byte, error)) error {
+		if !isArchive([]byte(name)) {
+			data, err := read(maxFile)
+			if err != nil {
+				w.fail(name, err)
+			}
+			f.take(name, data)
+			return nil
+		}
+		data, err := read(maxNested)
+		if err != nil {
+			w.fail(name, err)
+			return nil
+		}
+		dir, err := zipdir.Open(bytes.NewReader(data), int64(len(data)), maxInflated)
+		if err != nil {
+			w.fail(name, err)
+			return nil
+		}
+		w.archive(dir, path.Base(name), 1)
+		return nil
+	})
+	if errors.Is(err, zipdir.ErrNotZip) {
+		return err
 	}
-	if slices.ContainsFunc(poms, func(c coordinates) bool { return c.is(file) }) {
+	w.conclude(f)
+	return err
+}
+
+// conclude adds what the poms say and, if none is about the archive, what else
+// does.
+func (w *walk) conclude(f *found) {
+	for _, c := range f.poms {
+		w.add(c, f.manifest, c.is(f.file))
+	}
+	if slices.ContainsFunc(f.poms, func(c coordinates) bool { return c.is(f.file) }) {
 		return
 	}
 	// Beside the poms of others, only what states its group is one more artifact:
 	// distributions rename archives.
-	if c := w.unstated(file, m, seen); c.group != "" || len(poms) == 0 {
-		w.add(c, m, true)
+	if c := w.unstated(f.file, f.manifest, f.seen); c.group != "" || len(f.poms) == 0 {
+		w.add(c, f.manifest, true)
 	}
 }
 
@@ -138,14 +206,6 @@ func (w *walk) add(c coordinates, m manifest, main bool) {
 		p.Licenses = []string{m.license}
 	}
 	w.out = purl.Append(w.out, p)
-}
-
-func (w *walk) read(dir *zipdir.Dir, e zipdir.Entry) []byte {
-	data, err := dir.Read(e, maxFile)
-	if err != nil {
-		w.fail(e.Name, err)
-	}
-	return data
 }
 
 func (w *walk) nested(dir *zipdir.Dir, e zipdir.Entry, depth int) {
@@ -162,13 +222,9 @@ func (w *walk) nested(dir *zipdir.Dir, e zipdir.Entry, depth int) {
 	dir.Spent(inner)
 }
 
-var pomSuffix, mavenPrefix = []byte("/pom.properties"), []byte("META-INF/maven/")
+const manifestName = "META-INF/MANIFEST.MF"
 
-func wanted(entry []byte) bool {
-	return string(entry) == "META-INF/MANIFEST.MF" ||
-		bytes.HasPrefix(entry, mavenPrefix) && bytes.HasSuffix(entry, pomSuffix) ||
-		isArchive(entry)
-}
+var pomSuffix, mavenPrefix = []byte("/pom.properties"), []byte("META-INF/maven/")
 
 func isArchive(name []byte) bool {
 	i := bytes.LastIndexByte(name, '.')

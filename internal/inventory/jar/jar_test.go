@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -24,11 +25,11 @@ func archive(t testing.TB, files ...string) []byte {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
 	for i := 0; i < len(files); i += 2 {
-		h := &zip.FileHeader{Name: files[i], Method: zip.Deflate}
-		if strings.HasPrefix(files[i], "BOOT-INF/lib/") {
-			h.Method = zip.Store
+		create, h := w.CreateHeader, &zip.FileHeader{Name: files[i], Method: zip.Deflate}
+		if size := uint64(len(files[i+1])); strings.HasPrefix(files[i], "BOOT-INF/lib/") {
+			create, h = w.CreateRaw, &zip.FileHeader{Name: files[i], CompressedSize64: size, UncompressedSize64: size}
 		}
-		out, err := w.CreateHeader(h)
+		out, err := create(h)
 		if err == nil {
 			_, err = out.Write([]byte(files[i+1]))
 		}
@@ -95,6 +96,23 @@ func TestWhatIsBelieved(t *testing.T) {
 		if got, err := names(t, c.file, archive(t, c.files...)); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %q, %v, want %q", c.name, got, err, c.want)
 		}
+	}
+}
+
+// TestTooLargeForMemory: an archive of more than 64 MiB in a stream is read as
+// it goes by.
+func TestTooLargeForMemory(t *testing.T) {
+	data := archive(t, append(pom("org.example", "app", "1.0.0"), "BOOT-INF/lib/a-1.0.jar", string(archive(t, pom("g", "a", "1.0")...)),
+		"static/film", strings.Repeat("film", 1000), "b.jar", string(archive(t, pom("g", "b", "2.0")...)))...)
+	f := inventory.File{Path: "app.jar", Info: inventory.Info{Size: 65 << 20}, Content: struct{ io.Reader }{bytes.NewReader(data)}}
+	packages, err := jar.New(groups).Extract(f)
+	var got []string
+	for _, p := range packages {
+		got = append(got, p.Name+" "+p.Version)
+	}
+	slices.Sort(got)
+	if want := []string{"g:a 1.0", "g:b 2.0", "org.example:app 1.0.0"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
