@@ -83,7 +83,7 @@ func (s *streaming) skip(n int64) error {
 
 // content gives the entry to visit and goes behind it.
 func (s *streaming) content(e Entry, later, take bool, visit func(string, func(int64) ([]byte, error)) error) error {
-	var body io.Reader = io.LimitReader(s.br, e.packed)
+	body := io.LimitReader(s.br, e.packed)
 	if !e.stored {
 		body = flate.NewReader(s.br) // takes no byte too many from what is buffered
 	}
