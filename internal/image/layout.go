@@ -109,17 +109,7 @@ func OpenFolder(path string) (*Source, error) {
 
 // OpenHost takes this host's own root file system, without what is mounted on
 // it and without what its engines store.
-func OpenHost() (*Source, error) {
-	src, err := OpenFolder("/")
-	if err != nil {
-		return nil, err
-	}
-	var name unix.Utsname
-	if err := unix.Uname(&name); err == nil {
-		src.Notes = append(src.Notes, "the running kernel is "+unix.ByteSliceToString(name.Release[:]))
-	}
-	return src, nil
-}
+func OpenHost() (*Source, error) { return OpenFolder("/") }
 
 // hostSkip are the folders of a host that are no part of what it runs: kernel
 // file systems, and what its engines store, which is scanned image by image.

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/report"
 )
@@ -127,11 +130,44 @@ func (t Target) read(ctx context.Context, o Options) (*report.Report, error) {
 	case fromFolder:
 		return t.open(ctx, r, func() (*image.Source, error) { return image.OpenFolder(t.name) })
 	case fromHost:
-		return t.open(ctx, r, image.OpenHost)
+		return t.readHost(ctx, r)
 	case fromSBOM:
 		return t.readDocument(ctx, r)
 	}
 	return t.readNamed(ctx, r)
+}
+
+// readHost reads this host. Its kernel runs whatever is installed: when no
+// package holds the running one, nothing was said about it.
+func (t Target) readHost(ctx context.Context, r *reading) (*report.Report, error) {
+	rep, err := t.open(ctx, r, image.OpenHost)
+	if err != nil {
+		return nil, err
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return nil, err
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	if !slices.ContainsFunc(rep.Packages, func(p event.Package) bool { return holdsKernel(p, release) }) {
+		rep.Gaps = append(rep.Gaps, fmt.Sprintf("the running kernel (%s) is in no package of this host: its vulnerabilities were not judged", release))
+	}
+	return rep, nil
+}
+
+// holdsKernel: Debian and Ubuntu have the release in the package's name, the
+// others in its version.
+func holdsKernel(p event.Package, release string) bool {
+	switch {
+	case p.Name == "linux-image-"+release, p.Name == "linux-image-unsigned-"+release:
+		return true
+	case p.Name == "kernel-core" || p.Name == "kernel" || p.Name == "kernel-default":
+		return strings.HasPrefix(release, p.Version)
+	case strings.HasPrefix(p.Name, "linux-"): // Alpine: linux-lts 6.6.1-r0 is 6.6.1-0-lts
+		flavour := strings.TrimPrefix(p.Name, "linux-")
+		return strings.HasSuffix(release, "-"+flavour) && strings.HasPrefix(release, strings.Replace(p.Version, "-r", "-", 1))
+	}
+	return false
 }
 
 // open reads whatever source it opens.
