@@ -1,34 +1,30 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/policy"
-	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
 type scanCommand struct {
-	policies       []string
-	format, output string
-	source         sourceFlags
-	intel, stage   string
-	quiet, verify  bool
-	secrets        bool
-	malware        string
-	timeout        time.Duration
+	policies      []string
+	source        sourceFlags
+	out           outputFlags
+	intel, stage  string
+	quiet, verify bool
+	secrets       bool
+	malware       string
+	timeout       time.Duration
 }
 
 func newScanCommand(env *environment) *cobra.Command {
@@ -41,6 +37,7 @@ them with the intelligence bundle and judges the image by policy.
 
 ` + scanTargets + `
 
+` + formatsHelp() + `
 Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -52,8 +49,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&s.policies, "policy", nil, "policy file to judge by; may be given several times")
-	f.StringVar(&s.format, "format", "table", "table, json or sarif")
-	f.StringVar(&s.output, "output", "", "write the report to this file instead of standard output")
+	s.out.add(f)
 	s.source.add(f)
 	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
 	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
@@ -66,8 +62,8 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 }
 
 func (s *scanCommand) run(ctx context.Context, env *environment, target string) error {
-	if s.format != "table" && s.format != "json" && s.format != "sarif" {
-		return usage("scan: --format %q is none of table, json, sarif", s.format)
+	if err := s.out.check(); err != nil {
+		return err
 	}
 	judge, err := s.judge(env)
 	if err != nil {
@@ -95,7 +91,7 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	if err != nil {
 		return failed(err)
 	}
-	if err := s.write(env, rep); err != nil {
+	if err := s.out.write(env, rep); err != nil {
 		return failed(err)
 	}
 	if rep.Verdict != nil && !rep.Verdict.Allowed {
@@ -156,35 +152,6 @@ func (s *scanCommand) clamd(ctx context.Context, o *scan.Options) error {
 		o.Malware = c
 	}
 	return nil
-}
-
-// write renders first, so that a file is only touched for a whole report.
-func (s *scanCommand) write(env *environment, rep *report.Report) error {
-	var buf bytes.Buffer
-	if err := s.render(env, &buf, rep); err != nil {
-		return err
-	}
-	if s.output != "" {
-		return os.WriteFile(s.output, buf.Bytes(), 0o644)
-	}
-	_, err := env.stdout.Write(buf.Bytes())
-	return err
-}
-
-func (s *scanCommand) render(env *environment, w io.Writer, rep *report.Report) error {
-	switch s.format {
-	case "json":
-		return report.JSON(w, rep)
-	case "sarif":
-		return report.SARIF(w, rep)
-	}
-	colour := s.output == "" && isTerminal(env.stdout) && env.getenv("NO_COLOR") == ""
-	return report.Table(w, rep, colour)
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // scanProgress is one moving line on a terminal, nothing elsewhere.

@@ -96,7 +96,7 @@ func (c *Checked) Sentence() string {
 // misconfiguration at its file and line, suppressed ones marked as such.
 func (c *Checked) SARIF(w io.Writer) error {
 	s := &sarifBuilder{index: map[string]int{}}
-	results := []sarifChecked{}
+	results := []sarifResult{}
 	for _, m := range c.Misconfigurations {
 		results = append(results, s.misconfiguration(m, nil))
 	}
@@ -120,18 +120,7 @@ func (c *Checked) SARIF(w io.Writer) error {
 	return enc.Encode(map[string]any{"$schema": sarifSchema, "version": "2.1.0", "runs": []any{run}})
 }
 
-type (
-	sarifChecked struct {
-		sarifResult
-		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
-	}
-	sarifSuppression struct {
-		Kind          string `json:"kind"`
-		Justification string `json:"justification"`
-	}
-)
-
-func (s *sarifBuilder) misconfiguration(m event.Misconfiguration, suppressed []sarifSuppression) sarifChecked {
+func (s *sarifBuilder) misconfiguration(m event.Misconfiguration, suppressed []sarifSuppression) sarifResult {
 	help := m.Remediation
 	url := ""
 	if i := slices.IndexFunc(m.References, func(r string) bool { return strings.HasPrefix(r, "https://") }); i >= 0 {
@@ -149,5 +138,6 @@ func (s *sarifBuilder) misconfiguration(m event.Misconfiguration, suppressed []s
 	if m.Resource != "" {
 		result.Locations[0].Logical = []sarifLogical{{Printable(m.Resource), "resource"}}
 	}
-	return sarifChecked{result, suppressed}
+	result.Suppressions = suppressed
+	return result
 }

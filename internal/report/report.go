@@ -1,6 +1,7 @@
-// Package report holds the one model of a scan's result and renders it as a
-// table, JSON or SARIF. Every renderer reads the same model, so no format can
-// know more, or other things, than the next.
+// Package report holds the one model of a scan's result and renders it: as a
+// table and a page for people, as JSON, and in the formats of other tools. Every
+// renderer reads the same model, so no format can know more, or other things,
+// than the next.
 package report
 
 import (
@@ -31,7 +32,9 @@ type Report struct {
 	Packages  []event.Package    `json:"packages"`
 	Findings  []event.Finding    `json:"findings"`
 	// Excluded are findings that a VEX document says do not count here.
-	Excluded          []event.Finding          `json:"excluded,omitempty"`
+	Excluded []event.Finding `json:"excluded,omitempty"`
+	// Accepted is what a baseline accepts; no verdict rests on it.
+	Accepted          []Accepted               `json:"accepted,omitempty"`
 	Malware           []event.Malware          `json:"malware,omitempty"`
 	Secrets           []event.Secret           `json:"secrets,omitempty"`
 	Misconfigurations []event.Misconfiguration `json:"misconfigurations,omitempty"`

@@ -3,6 +3,7 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -35,6 +36,17 @@ func sample() *report.Report {
 		Intelligence: &report.Intelligence{Version: "2026-11-22.1", Built: day, Ecosystems: map[string]report.Freshness{"npm": {Advisories: 3, Updated: day}}},
 		Gaps:         []string{"layer 1: node_modules/x/package.json: is not valid JSON"},
 		Notes:        []string{"a note"},
+		Excluded: []event.Finding{{ID: "CVE-2026-0004", Severity: event.SeverityHigh, Package: libc, State: event.FixFixed, FixedVersion: "2.36-9+deb12u1", Source: "debian",
+			VEX: &event.Statement{Status: "not_affected", Justification: "vulnerable_code_not_in_execute_path", Author: "us", Document: "app.vex.json"}}},
+		Malware: []event.Malware{{Name: "Eicar-Test-Signature", Engine: "clamav", Severity: event.SeverityCritical, Place: event.Place{Kind: event.PlaceFile, Path: "tmp/a.zip", Layer: "sha256:bb", LayerIndex: 1}}},
+		Secrets: []event.Secret{
+			{Rule: "aws-access-key", Title: "AWS access key", Severity: event.SeverityCritical, Excerpt: "AKIA…", Place: event.Place{Kind: event.PlaceFile, Path: "srv/.env", Line: 2, Layer: "sha256:aa", Deleted: true}},
+			{Rule: "password", Title: "password in an environment variable", Severity: event.SeverityHigh, Excerpt: "…", Place: event.Place{Kind: event.PlaceEnv, Path: "DB_PASSWORD"}},
+		},
+		Misconfigurations: []event.Misconfiguration{{ID: "image-user-root", Title: "The image runs as root", Severity: event.SeverityMedium, Message: "USER is not set", Remediation: "Add USER 10001", References: []string{"CIS 4.1"}, Place: event.Place{Kind: event.PlaceHistory, Path: "2"}}},
+		Signatures:        []event.Signature{{Kind: "cosign", Identity: "key 12ab", Reason: "is by no key that policy trusts"}},
+		Looked:            []string{"secrets", "malware"},
+		Accepted:          []report.Accepted{{Finding: &event.Finding{ID: "CVE-2026-0005", Severity: event.SeverityHigh, EPSS: 0.42, Package: lodash, State: event.FixFixed, FixedVersion: "4.17.21", Source: "osv"}, Reason: "being moved away from", Until: day.AddDate(0, 1, 0)}},
 		Verdict: &event.Verdict{Policies: []string{"payments", "watch"}, Violations: []event.Violation{
 			{Policy: "payments", Rule: "image.maxSeverity", Message: "critical is above high", Remediation: "Update lodash to 4.17.21", Source: "payments.yaml:7"},
 			{Policy: "watch", Rule: "image.no-root", Message: "Run as a non-root user", Audit: true},
@@ -62,15 +74,24 @@ func golden(t *testing.T, name string, got []byte) {
 func TestGolden(t *testing.T) {
 	bare := &report.Report{Schema: 1, Target: "empty:1", Image: event.Image{Digest: "sha256:dd"}}
 	for name, r := range map[string]*report.Report{"full": sample(), "bare": bare} {
-		var table, colour, js, sarif bytes.Buffer
-		for _, err := range []error{report.Table(&table, r, false), report.Table(&colour, r, true), report.JSON(&js, r), report.SARIF(&sarif, r)} {
-			if err != nil {
+		for _, f := range report.Formats() {
+			if f.Write == nil {
+				continue
+			}
+			var out, again bytes.Buffer
+			if err := errors.Join(f.Write(&out, r), f.Write(&again, r)); err != nil {
 				t.Fatal(err)
 			}
+			if !bytes.Equal(out.Bytes(), again.Bytes()) {
+				t.Errorf("%s as %s differs from run to run", name, f.Name)
+			}
+			golden(t, name+"."+f.Name, out.Bytes())
+		}
+		var table, colour bytes.Buffer
+		if err := errors.Join(report.Table(&table, r, report.Look{}), report.Table(&colour, r, report.Look{Colour: true, Width: 80})); err != nil {
+			t.Fatal(err)
 		}
 		golden(t, name+".txt", table.Bytes())
-		golden(t, name+".json", js.Bytes())
-		golden(t, name+".sarif", sarif.Bytes())
 		if strings.ContainsAny(table.String(), "\x1b\u202e\r") || strings.Contains(colour.String(), "\x1b[2J") {
 			t.Errorf("%s: the table passes escape sequences on", name)
 		}
@@ -124,7 +145,7 @@ func TestSARIFRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := log.Runs[0]
-	if len(run.Results) != 5 {
+	if len(run.Results) != 12 {
 		t.Fatalf("%d results", len(run.Results))
 	}
 	seen := map[string]bool{}

@@ -1,10 +1,12 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -73,12 +75,17 @@ type (
 		Precision        string `json:"precision,omitempty"`
 	}
 	sarifResult struct {
-		RuleID       string            `json:"ruleId"`
-		RuleIndex    int               `json:"ruleIndex"`
-		Level        string            `json:"level"`
-		Message      sarifText         `json:"message"`
-		Locations    []sarifLocation   `json:"locations"`
-		Fingerprints map[string]string `json:"partialFingerprints"`
+		RuleID       string             `json:"ruleId"`
+		RuleIndex    int                `json:"ruleIndex"`
+		Level        string             `json:"level"`
+		Message      sarifText          `json:"message"`
+		Locations    []sarifLocation    `json:"locations"`
+		Fingerprints map[string]string  `json:"partialFingerprints"`
+		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Justification string `json:"justification,omitempty"`
 	}
 	sarifLocation struct {
 		Physical sarifPhysical  `json:"physicalLocation"`
@@ -102,38 +109,80 @@ type (
 
 const sarifSchema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 
-// SARIF writes the findings and the policy violations as SARIF 2.1.0. A result
-// lies at the file that is its evidence, relative to the image's root; its
-// fingerprint names vulnerability, package and path, so it stays the same over
-// rebuilds of the image.
+// What GitHub's code scanning takes of one run (its documentation, "SARIF
+// support for code scanning": limits). It shows the 5,000 gravest results.
+const (
+	sarifMaxResults = 25_000
+	sarifMaxZipped  = 10_000_000 // bytes of the file, gzipped
+)
+
+// SARIF writes everything that was found, and the policy violations, as SARIF
+// 2.1.0. A result lies at the file that is its evidence, relative to the image's
+// root; its fingerprint names what was found and where, so it stays the same
+// over rebuilds of the image. What is excluded or accepted is suppressed. The
+// first to look at come first; when GitHub's limits are reached the last are
+// left out, and a notification says how many.
 func SARIF(w io.Writer, r *Report) error {
-	s := &sarifBuilder{index: map[string]int{}}
-	for _, f := range bySeverity(r.Findings) {
-		s.finding(r, &f)
+	for limit := sarifMaxResults; ; limit /= 2 {
+		var out bytes.Buffer
+		if err := indented(&out, sarifOf(r, limit)); err != nil {
+			return err
+		}
+		if limit < 2 || zipped(out.Bytes()) <= sarifMaxZipped {
+			_, err := w.Write(out.Bytes())
+			return err
+		}
 	}
+}
+
+// zipped is how large GitHub finds data. What is small needs no try.
+func zipped(data []byte) int {
+	if len(data) <= sarifMaxZipped {
+		return len(data)
+	}
+	var out countWriter
+	z := gzip.NewWriter(&out)
+	_, err := z.Write(data)
+	if err = errors.Join(err, z.Close()); err != nil {
+		return len(data)
+	}
+	return int(out)
+}
+
+type countWriter int
+
+func (n *countWriter) Write(p []byte) (int, error) {
+	*n += countWriter(len(p))
+	return len(p), nil
+}
+
+func sarifOf(r *Report, limit int) sarifLog {
+	s := &sarifBuilder{index: map[string]int{}, limit: limit}
 	if r.Verdict != nil {
 		for _, v := range r.Verdict.Violations {
 			s.violation(r, &v)
 		}
 	}
+	s.content(r)
+	for _, f := range byRank(r.Findings) {
+		s.finding(r, &f, "")
+	}
+	for _, f := range byRank(r.Excluded) {
+		s.finding(r, &f, whyExcluded(&f))
+	}
 	name, version, _ := strings.Cut(r.Tool, " ")
-	run := sarifRun{
-		Tool:        sarifTool{sarifDriver{Name: cmp.Or(name, "breakwater"), Version: version, URI: "https://github.com/breakwater-sec/breakwater", Rules: s.rules}},
+	told := notifications(r)
+	if s.left > 0 {
+		told = append(told, sarifNotification{"warning", sarifText{fmt.Sprintf("%d results are left out: code scanning takes no more than %d", s.left, limit)}})
+	}
+	return sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{{
+		Tool:        sarifTool{sarifDriver{Name: cmp.Or(name, "breakwater"), Version: version, URI: "https://github.com/breakwater-sec/breakwater", Rules: orEmpty(s.rules)}},
 		Automation:  sarifAutomation{"breakwater/scan/" + Printable(r.name())},
-		Invocations: []sarifInvocation{{Successful: true, Notifications: notifications(r)}},
-		Results:     s.results,
+		Invocations: []sarifInvocation{{Successful: true, Notifications: told}},
+		Results:     orEmpty(s.results),
 		ColumnKind:  "utf16CodeUnits",
 		Properties:  map[string]string{"imageDigest": r.Image.Digest, "platform": r.Image.Platform},
-	}
-	if run.Results == nil {
-		run.Results = []sarifResult{}
-	}
-	if run.Tool.Driver.Rules == nil {
-		run.Tool.Driver.Rules = []sarifRule{}
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{run}})
+	}}}
 }
 
 func notifications(r *Report) (out []sarifNotification) {
@@ -150,6 +199,8 @@ type sarifBuilder struct {
 	rules   []sarifRule
 	index   map[string]int // rule id → place in rules
 	results []sarifResult
+	limit   int // of results
+	left    int // out
 }
 
 func (s *sarifBuilder) rule(r sarifRule) int {
@@ -161,22 +212,45 @@ func (s *sarifBuilder) rule(r sarifRule) int {
 	return len(s.rules) - 1
 }
 
-func (s *sarifBuilder) finding(r *Report, f *event.Finding) {
+func (s *sarifBuilder) finding(r *Report, f *event.Finding, excluded string) {
+	if s.full() {
+		return
+	}
 	title := Printable(cmp.Or(f.Title, f.ID))
 	i := s.rule(sarifRule{
 		ID: Printable(f.ID), Name: "KnownVulnerability", Short: sarifText{Printable(f.ID)}, Full: sarifText{title},
-		HelpURI: f.URL, Help: sarifText{strings.TrimSpace(title + " " + f.URL)}, Default: sarifDefault{level(f.Severity)},
+		HelpURI: webURL(f.URL), Help: sarifText{strings.TrimSpace(title + " " + webURL(f.URL))}, Default: sarifDefault{level(f.Severity)},
 		Properties: sarifProperties{Tags: []string{"security", "vulnerability", "container"}, SecuritySeverity: score(f.Severity), Precision: "very-high"},
 	})
 	fix := "there is no fixed version yet"
 	if f.FixedVersion != "" {
 		fix = "fixed in " + f.FixedVersion
 	}
-	text := fmt.Sprintf("%s %s has %s (%s): %s. Layer %s.", f.Package.Name, f.Package.Version, f.ID, f.Severity, fix, layerOf(&f.Package))
+	text := fmt.Sprintf("%s %s has %s, which %s: %s. Layer %s.", f.Package.Name, f.Package.Version, f.ID, Reason(f), fix, layerOf(&f.Package))
 	s.add(i, level(f.Severity), text, f.Package.Path, r, f.ID, f.Package.Name, f.Package.Path)
+	s.suppress(excluded)
+}
+
+// full counts a result that has no room.
+func (s *sarifBuilder) full() bool {
+	if len(s.results) < s.limit {
+		return false
+	}
+	s.left++
+	return true
+}
+
+// suppress marks the last result as one that does not count.
+func (s *sarifBuilder) suppress(why string) {
+	if why != "" {
+		s.results[len(s.results)-1].Suppressions = []sarifSuppression{{"external", Printable(why)}}
+	}
 }
 
 func (s *sarifBuilder) violation(r *Report, v *event.Violation) {
+	if s.full() {
+		return
+	}
 	id := "policy/" + Printable(v.Policy) + "/" + Printable(v.Rule)
 	lvl := "error"
 	if v.Audit {

@@ -1,29 +1,12 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
-
-// bySeverity is the findings with the gravest first; within a severity those
-// known to be exploited, then by package and id.
-func bySeverity(findings []event.Finding) []event.Finding {
-	out := slices.Clone(findings)
-	slices.SortStableFunc(out, func(a, b event.Finding) int {
-		return cmp.Or(
-			cmp.Compare(b.Severity.Rank(), a.Severity.Rank()),
-			-compareBool(a.KnownExploited, b.KnownExploited),
-			strings.Compare(a.Package.Name, b.Package.Name),
-			strings.Compare(a.ID, b.ID),
-			strings.Compare(a.Package.Path, b.Package.Path),
-		)
-	})
-	return out
-}
 
 func compareBool(a, b bool) int {
 	switch {

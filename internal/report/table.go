@@ -12,19 +12,33 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
-// Table writes the report for people. Colour is for terminals only; the caller
-// knows. Everything that comes from the image is made printable first.
-func Table(w io.Writer, r *Report, colour bool) error {
-	t := &table{w: bufio.NewWriter(w), colour: colour}
+// Look is how a table is shown.
+type Look struct {
+	Colour bool // for terminals only
+	Width  int  // of the terminal, in characters; 0: lines may be long
+	All    bool // name every vulnerability, however many there are
+}
+
+// Table writes the report for people: what matters first, then the lists.
+// Everything that comes from the image is made printable first.
+func Table(w io.Writer, r *Report, look Look) error {
+	t := &table{w: bufio.NewWriter(w), colour: look.Colour, width: look.Width}
 	t.head(r)
-	if r.Intelligence == nil {
+	t.verdict(r.Verdict, r.Gaps)
+	switch {
+	case r.Intelligence == nil:
 		t.packages(r.Packages)
-	} else {
+	case len(r.Findings) > manyFindings && !look.All:
+		t.findingsByPackage(r)
+	default:
 		t.findings(r.Findings)
 	}
 	t.malware(r.Malware)
 	t.secrets(r.Secrets)
-	t.verdict(r.Verdict, r.Gaps)
+	t.misconfigurations(r.Misconfigurations)
+	t.signatures(r.Signatures)
+	t.licenses(r.Packages)
+	t.excluded(r)
 	t.sentences("not judged", r.Gaps)
 	t.sentences("notes", r.Notes)
 	t.line("")
@@ -32,9 +46,13 @@ func Table(w io.Writer, r *Report, colour bool) error {
 	return t.w.Flush()
 }
 
+// manyFindings is how many are still read one by one.
+const manyFindings = 60
+
 type table struct {
 	w      *bufio.Writer
 	colour bool
+	width  int
 }
 
 // line writes one line; errors stay in the writer until Flush.
@@ -65,7 +83,7 @@ func (t *table) head(r *Report) {
 	}
 	row("image", r.name())
 	row("content", strings.TrimSpace(r.Image.Digest+" "+r.Image.Platform))
-	row("system", cmp.Or(r.Distro.Name, strings.TrimSpace(r.Distro.ID+" "+r.Distro.Version), "unknown: no os-release"))
+	row("system", cmp.Or(r.Distro.Name, strings.TrimSpace(r.Distro.ID+" "+r.Distro.Version), "unknown: no os-release")+endOfLife(r))
 	packages := plural(len(r.Packages), "package", "packages") + " in " + plural(len(r.Layers), "layer", "layers")
 	if len(r.Packages) > 0 {
 		packages += " (" + ecosystems(r.Packages) + ")"
@@ -74,6 +92,46 @@ func (t *table) head(r *Report) {
 	if r.Intelligence != nil {
 		row("matched", "with intelligence "+r.Intelligence.Version)
 	}
+	row("found", found(r))
+}
+
+// endOfLife says so when the distribution's support has ended by then.
+func endOfLife(r *Report) string {
+	end := r.Distro.EndOfLife
+	switch {
+	case end.IsZero():
+		return ""
+	case end.Before(r.Time):
+		return ", without support since " + date(end) + ": no more fixes"
+	case end.Before(r.Time.AddDate(0, 6, 0)):
+		return ", supported until " + date(end)
+	}
+	return ""
+}
+
+// found counts everything, by kind.
+func found(r *Report) string {
+	var parts []string
+	if r.Intelligence != nil {
+		n := plural(len(r.Findings), "vulnerability", "vulnerabilities")
+		if len(r.Findings) > 0 {
+			n += " (" + counts(r.Findings) + "; " + fmt.Sprint(fixable(r.Findings)) + " with a fix)"
+		}
+		parts = append(parts, n)
+	}
+	for _, k := range []struct {
+		n         int
+		one, many string
+	}{
+		{len(r.Malware), "malicious file", "malicious files"}, {len(r.Secrets), "secret", "secrets"},
+		{len(r.Misconfigurations), "misconfiguration", "misconfigurations"},
+		{len(r.Excluded) + len(r.Accepted), "left out", "left out"},
+	} {
+		if k.n > 0 {
+			parts = append(parts, plural(k.n, k.one, k.many))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // cell is text with a colour.
@@ -91,10 +149,11 @@ func (t *table) grid(title []string, rows [][]cell) {
 	}
 	for _, row := range rows {
 		for i := range row {
-			row[i].text = shorten(Printable(row[i].text))
+			row[i].text = shorten(Printable(row[i].text), maxCell)
 			width[i] = max(width[i], utf8.RuneCountInString(row[i].text))
 		}
 	}
+	t.fit(width)
 	heads := make([]cell, len(title))
 	for i, s := range title {
 		heads[i] = cell{s, bold}
@@ -105,9 +164,29 @@ func (t *table) grid(title []string, rows [][]cell) {
 	}
 }
 
+// fit makes the widest columns narrower until a line fits the terminal. A
+// column keeps at least what a name or a version needs.
+func (t *table) fit(width []int) {
+	const least = 12
+	for t.width > 0 {
+		total, widest := -2, 0
+		for i, n := range width {
+			total += n + 2
+			if n > width[widest] {
+				widest = i
+			}
+		}
+		if total <= t.width || width[widest] <= least {
+			return
+		}
+		width[widest]--
+	}
+}
+
 func (t *table) gridRow(row []cell, width []int) {
 	var b strings.Builder
 	for i, c := range row {
+		c.text = shorten(c.text, width[i])
 		pad := width[i] - utf8.RuneCountInString(c.text) + 2
 		if i == len(row)-1 {
 			pad = 0
@@ -120,19 +199,22 @@ func (t *table) gridRow(row []cell, width []int) {
 
 const maxCell = 60 // characters
 
-func shorten(s string) string {
-	if utf8.RuneCountInString(s) <= maxCell {
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
 		return s
 	}
-	return string([]rune(s)[:maxCell-1]) + "…"
+	return string([]rune(s)[:n-1]) + "…"
 }
 
 func (t *table) findings(findings []event.Finding) {
 	var rows [][]cell
-	for _, f := range bySeverity(findings) {
+	for _, f := range byRank(findings) {
 		id := f.ID
-		if f.KnownExploited {
+		switch {
+		case f.KnownExploited:
 			id += " (exploited)"
+		case f.EPSS >= likely:
+			id += fmt.Sprintf(" (likely, %.0f%%)", f.EPSS*100)
 		}
 		fix, fixColour := f.FixedVersion, green
 		if fix == "" {
@@ -144,14 +226,6 @@ func (t *table) findings(findings []event.Finding) {
 		})
 	}
 	t.grid([]string{"SEVERITY", "VULNERABILITY", "PACKAGE", "VERSION", "FIXED IN", "LAYER"}, rows)
-}
-
-func (t *table) packages(packages []event.Package) {
-	var rows [][]cell
-	for _, p := range packages {
-		rows = append(rows, []cell{{p.Name, ""}, {p.Version, ""}, {p.Ecosystem, ""}, {layerOf(&p), dim}})
-	}
-	t.grid([]string{"PACKAGE", "VERSION", "ECOSYSTEM", "LAYER"}, rows)
 }
 
 // layerOf says which layer brought a package, by its step where it is known.

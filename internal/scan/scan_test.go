@@ -214,7 +214,7 @@ func TestHostileNamesStayInTheirPlace(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	var out bytes.Buffer
-	if err := report.Table(&out, rep, false); err != nil {
+	if err := report.Table(&out, rep, report.Look{}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\u202e") || !strings.Contains(out.String(), "evil") {

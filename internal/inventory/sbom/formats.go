@@ -44,9 +44,21 @@ func (c *collector) cycloneDX(data []byte) error {
 		if id := top.property("aquasecurity:trivy:ImageID"); id != "" {
 			c.Image.Digest = id
 		}
+		c.own(top)
 	}
 	c.components(doc.Components, 0)
 	return nil
+}
+
+// own reads what a document of Breakwater says of its image.
+func (c *collector) own(top *cycloneComponent) {
+	if id := top.property("breakwater:imageDigest"); id != "" {
+		c.Image.Digest, c.Image.Platform = id, top.property("breakwater:platform")
+	}
+	if names := top.all("breakwater:reference"); len(names) > 0 {
+		c.Image.References = names
+	}
+	c.layers = top.all("breakwater:layer")
 }
 
 func (c *collector) components(all []cycloneComponent, depth int) {
@@ -55,6 +67,7 @@ func (c *collector) components(all []cycloneComponent, depth int) {
 		switch {
 		case p.Type == "operating-system":
 			c.distro(p.Name, p.Version)
+			c.Distro.Codename, c.Distro.Name = p.property("breakwater:codename"), p.property("breakwater:name")
 		case p.PURL == "" && (p.Type == "file" || p.Type == "application"):
 			// a lock file or a program as a heading: its packages follow
 		default:
@@ -74,14 +87,26 @@ func (p *cycloneComponent) item() item {
 			i.licenses = append(i.licenses, l.License.Name)
 		}
 	}
-	i.source = p.property("aquasecurity:trivy:SrcName")
-	i.sourceVersion = p.property("aquasecurity:trivy:SrcVersion")
+	i.source = p.property("breakwater:source", "aquasecurity:trivy:SrcName")
+	i.sourceVersion = p.property("breakwater:sourceVersion", "aquasecurity:trivy:SrcVersion")
 	if release := p.property("aquasecurity:trivy:SrcRelease"); release != "" {
 		i.sourceVersion += "-" + release
 	}
-	i.path = strings.TrimPrefix(p.property("aquasecurity:trivy:FilePath", "syft:location:0:path"), "/")
-	i.layer = p.property("aquasecurity:trivy:LayerDiffID", "syft:location:0:layerID")
+	i.path = strings.TrimPrefix(p.property("breakwater:path", "aquasecurity:trivy:FilePath", "syft:location:0:path"), "/")
+	i.layer = p.property("breakwater:layer", "aquasecurity:trivy:LayerDiffID", "syft:location:0:layerID")
+	i.module, i.step, i.owner = p.property("breakwater:module"), p.property("breakwater:step"), p.property("breakwater:owner")
+	i.locked = p.property("breakwater:locked") == "true"
 	return i
+}
+
+// all is every value of one property.
+func (p *cycloneComponent) all(name string) (values []string) {
+	for _, q := range p.Properties {
+		if q.Name == name {
+			values = append(values, q.Value)
+		}
+	}
+	return values
 }
 
 // property is the first of the named ones that is there.
@@ -96,47 +121,91 @@ func (p *cycloneComponent) property(names ...string) string {
 	return ""
 }
 
+// spdxPackage is the part of a package that is read.
+type spdxPackage struct {
+	Name      string `json:"name"`
+	Version   string `json:"versionInfo"`
+	Declared  string `json:"licenseDeclared"`
+	Concluded string `json:"licenseConcluded"`
+	Purpose   string `json:"primaryPackagePurpose"`
+	Source    string `json:"sourceInfo"`
+	Refs      []struct {
+		Type    string `json:"referenceType"`
+		Locator string `json:"referenceLocator"`
+	} `json:"externalRefs"`
+	Annotations []struct {
+		Comment string `json:"comment"`
+	} `json:"annotations"`
+}
+
 // spdx reads SPDX 2.x (spdx-spec 2.3, JSON).
 func (c *collector) spdx(data []byte) error {
 	var doc struct {
-		Packages []struct {
-			Name      string `json:"name"`
-			Version   string `json:"versionInfo"`
-			Declared  string `json:"licenseDeclared"`
-			Concluded string `json:"licenseConcluded"`
-			Purpose   string `json:"primaryPackagePurpose"`
-			Source    string `json:"sourceInfo"`
-			Refs      []struct {
-				Type    string `json:"referenceType"`
-				Locator string `json:"referenceLocator"`
-			} `json:"externalRefs"`
-		} `json:"packages"`
+		Packages []spdxPackage `json:"packages"`
+		Licenses []struct {
+			ID   string `json:"licenseId"`
+			Name string `json:"name"`
+		} `json:"hasExtractedLicensingInfos"`
 	}
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return fmt.Errorf("SPDX: %w", err)
 	}
-	for _, p := range doc.Packages {
-		i := item{name: p.Name, licenses: []string{p.Declared}}
-		if p.Declared == "" || p.Declared == "NOASSERTION" {
-			i.licenses = []string{p.Concluded}
-		}
-		for _, r := range p.Refs {
-			if r.Type == "purl" && i.purl == "" {
-				i.purl = r.Locator
-			}
-		}
+	named := make(map[string]string, len(doc.Licenses))
+	for _, l := range doc.Licenses {
+		named[l.ID] = l.Name
+	}
+	for n := range doc.Packages {
+		p := &doc.Packages[n]
+		i := p.item()
 		switch {
 		case p.Purpose == "OPERATING-SYSTEM":
 			c.distro(p.Name, p.Version)
 		case p.Purpose == "CONTAINER" || strings.HasPrefix(i.purl, "pkg:oci/"):
 			c.Image.References = []string{p.Name}
+			c.layers = p.annotations("Layer")
 		case i.purl == "" && p.Purpose == "APPLICATION":
 			// a lock file as a heading
 		default:
+			if name := named[i.licenses[0]]; name != "" {
+				i.licenses[0] = name
+			}
 			c.add(i)
 		}
 	}
 	return nil
+}
+
+func (p *spdxPackage) item() item {
+	i := item{name: p.Name, licenses: []string{p.Declared}}
+	if p.Declared == "" || p.Declared == "NOASSERTION" {
+		i.licenses[0] = p.Concluded
+	}
+	for _, r := range p.Refs {
+		if r.Type == "purl" && i.purl == "" {
+			i.purl = r.Locator
+		}
+	}
+	// Trivy's words too.
+	if source, ok := strings.CutPrefix(p.Source, "built package from: "); ok {
+		i.source, i.sourceVersion, _ = strings.Cut(source, " ")
+	}
+	for name, to := range map[string]*string{"Path": &i.path, "LayerDiffID": &i.layer, "Module": &i.module, "Owner": &i.owner} {
+		if values := p.annotations(name); len(values) > 0 {
+			*to = values[0]
+		}
+	}
+	i.locked = len(p.annotations("Locked")) > 0
+	return i
+}
+
+// annotations is every value of the annotations "name: value".
+func (p *spdxPackage) annotations(name string) (values []string) {
+	for _, a := range p.Annotations {
+		if value, ok := strings.CutPrefix(a.Comment, name+": "); ok {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 // syft reads Syft's own format (its JSON schema, versions 7 to 16).

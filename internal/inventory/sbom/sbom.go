@@ -1,7 +1,8 @@
 // Package sbom reads the packages of a software bill of materials, in JSON:
 // CycloneDX 1.2 to 1.6, SPDX 2.2 and 2.3, and Syft's own format. Packages are
 // known by their package URL; what has none, or one of a kind that nobody has
-// advisories for, is counted as a gap.
+// advisories for, is counted as a gap. What Breakwater's own documents say beyond
+// that (layers, evidence) comes back as it was.
 package sbom
 
 import (
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/package-url/packageurl-go"
@@ -84,8 +86,9 @@ func Parse(data []byte, place Placer) (*Document, error) {
 type collector struct {
 	Document
 	pending []pending
-	foreign int    // components without a usable package URL
-	first   string // of those
+	layers  []string // of the image, by diff id, where the document says so
+	foreign int      // components without a usable package URL
+	first   string   // of those
 	tooMany int
 }
 
@@ -98,6 +101,8 @@ type pending struct {
 // item is a package as any of the formats states it.
 type item struct {
 	name, purl, source, sourceVersion, path, layer string
+	module, step, owner                            string
+	locked                                         bool
 	licenses                                       []string
 }
 
@@ -116,7 +121,8 @@ func (c *collector) add(i item) {
 		c.miss(i.name)
 		return
 	}
-	p.Path, p.Layer = i.path, i.layer
+	p.Path, p.Layer, p.LayerIndex = i.path, i.layer, max(slices.Index(c.layers, i.layer), 0)
+	p.Module, p.Step, p.Owner, p.Locked = i.module, i.step, i.owner, i.locked
 	if p.Source == "" && i.source != p.Name {
 		p.Source, p.SourceVersion = i.source, i.sourceVersion
 	}
