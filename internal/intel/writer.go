@@ -148,6 +148,9 @@ func (w *writer) merge(ctx context.Context, name string, a vuln.Advisory) error 
 // byPackage groups what is said about the same package of the same ecosystem.
 func byPackage(affected []vuln.Affected, keep func(string) bool) [][]vuln.Affected {
 	kept := slices.DeleteFunc(slices.Clone(affected), func(a vuln.Affected) bool { return !keep(a.Ecosystem) })
+	for i := range kept {
+		kept[i].Name = vuln.Name(kept[i].Ecosystem, kept[i].Name)
+	}
 	slices.SortStableFunc(kept, func(a, b vuln.Affected) int {
 		return cmp.Or(cmp.Compare(a.Ecosystem, b.Ecosystem), cmp.Compare(a.Name, b.Name))
 	})

@@ -17,7 +17,7 @@ type Subject struct {
 
 // SubjectOf names a package, in the ecosystem of its place, as advisories do.
 func SubjectOf(p *event.Package, ecosystem string) Subject {
-	s := Subject{Ecosystem: ecosystem, Name: p.Name, Version: p.Version, Module: p.Module}
+	s := Subject{Ecosystem: ecosystem, Name: Name(ecosystem, p.Name), Version: p.Version, Module: p.Module}
 	switch naming(ecosystem) {
 	case bySource:
 		// Binary packages of one source are one subject.
