@@ -52,7 +52,7 @@ func isPassage(name string) bool {
 		return false
 	}
 	inside := "/" + strings.ToLower(name[i:])
-	for _, part := range [...]string{"/test/", "/tests/", "/testing/", "/__tests__/", "/spec/", "/fixtures/", "/testdata/", "/examples/", "/example/", "/docs/", "/doc/", "/readme", "/changelog", ".md"} {
+	for _, part := range [...]string{"/test/", "/tests/", "/testing/", "/__tests__/", "/spec/", "/fixtures/", "/testdata/", "/examples/", "/example/", "/docs/", "/doc/", "/readme", "/changelog", ".md", "/pkg-info", "/metadata"} {
 		if strings.Contains(inside, part) {
 			return true
 		}

@@ -17,13 +17,13 @@ import (
 type Finder struct {
 	rules    []*Rule // generic ones last
 	keywords *keywordFinder
-	scratch  sync.Pool // *[]hit
+	scratch  sync.Pool // *search
 }
 
 // Bounds of one text.
 const (
-	maxHits  = 200_000 // keywords
-	maxFound = 100     // secrets
+	maxWork  = 64 << 20 // bytes that expressions are held against
+	maxFound = 100      // secrets
 )
 
 // New makes a Finder with the built-in rules.
@@ -43,7 +43,7 @@ func NewFinder(rules []Rule) *Finder {
 	}
 	slices.SortStableFunc(f.rules, compare)
 	f.keywords = newKeywordFinder(f.rules)
-	f.scratch.New = func() any { return new([]hit) }
+	f.scratch.New = func() any { return newSearch(len(f.rules)) }
 	return f
 }
 
@@ -52,9 +52,6 @@ type Found struct {
 	event.Secret     // with the line and nothing else of its place
 	Start, End   int // of the value, in bytes
 }
-
-// hit is a keyword of a rule.
-type hit struct{ rule, at int }
 
 // Examine finds the secrets of a file: scan's Examiner.
 func (f *Finder) Examine(path string, content []byte) (event.Content, error) {
@@ -67,7 +64,7 @@ func (f *Finder) Examine(path string, content []byte) (event.Content, error) {
 		out.Secrets = append(out.Secrets, found[i].Secret)
 	}
 	if !all {
-		out.Gaps = append(out.Gaps, fmt.Sprintf("has more than %d secrets or %d keywords: not all were looked at", maxFound, maxHits))
+		out.Gaps = append(out.Gaps, fmt.Sprintf("has more than %d secrets, or too many words that stand beside secrets: not everything was looked at", maxFound))
 	}
 	return out, nil
 }
@@ -80,76 +77,108 @@ func (f *Finder) Text(kind, text string) []Found {
 }
 
 func (f *Finder) find(kind, path string, text []byte) (found []Found, all bool) {
-	scratch := f.scratch.Get().(*[]hit)
-	defer f.scratch.Put(scratch)
-	hits := (*scratch)[:0]
+	s, _ := f.scratch.Get().(*search)
+	defer f.scratch.Put(s)
+	s.start(kind, path, text)
 	f.keywords.find(text, func(w *keyword, at int) bool {
 		for _, r := range w.rules {
-			hits = append(hits, hit{r, at})
+			s.met(r, f.rules[r], at)
 		}
-		return len(hits) < maxHits
+		return true
 	})
-	*scratch = hits
-	if len(hits) == 0 {
-		return nil, true
-	}
-	slices.SortFunc(hits, func(a, b hit) int {
-		if a.rule != b.rule {
-			return a.rule - b.rule
-		}
-		return a.at - b.at
-	})
-	s := search{text: text, kind: kind, path: path, seen: map[[sha256.Size]byte]bool{}}
-	for i := 0; i < len(hits) && len(s.found) < maxFound; {
-		end := i
-		for end < len(hits) && hits[end].rule == hits[i].rule {
-			end++
-		}
-		s.rule(f.rules[hits[i].rule], hits[i:end])
-		i = end
+	slices.Sort(s.hit)
+	for _, r := range s.hit {
+		s.rule(f.rules[r], s.windows[r])
 	}
 	slices.SortStableFunc(s.found, func(a, b Found) int { return a.Start - b.Start })
-	return s.found, len(hits) < maxHits && len(s.found) < maxFound
+	return s.found, s.work < maxWork && len(s.found) < maxFound
 }
 
 // search is what is being found in one text.
 type search struct {
 	text       []byte
 	kind, path string
+	windows    [][]window // by rule, in order of the text
+	hit        []int      // rules that have windows
+	refused    []int      // rules that do not take the place
+	state      []uint8    // by rule
+	work       int
 	found      []Found
 	seen       map[[sha256.Size]byte]bool // values
 }
 
-// rule looks around the keywords of one rule; hits are in order of the text.
-func (s *search) rule(r *Rule, hits []hit) {
-	if !r.takes(s.kind, s.path) {
+// window is a part of a text, around keywords.
+type window struct{ start, end int }
+
+// The states of a rule.
+const (
+	unmet = iota
+	taking
+	refusing
+)
+
+func newSearch(rules int) *search {
+	return &search{windows: make([][]window, rules), state: make([]uint8, rules)}
+}
+
+func (s *search) start(kind, path string, text []byte) {
+	for _, r := range s.hit {
+		s.windows[r], s.state[r] = s.windows[r][:0], unmet
+	}
+	for _, r := range s.refused {
+		s.state[r] = unmet
+	}
+	s.text, s.kind, s.path = text, kind, path
+	s.hit, s.refused, s.found, s.work, s.seen = s.hit[:0], s.refused[:0], nil, 0, nil
+}
+
+// met widens the rule's last window, or begins another.
+func (s *search) met(index int, r *Rule, at int) {
+	if s.state[index] == unmet {
+		if r.takes(s.kind, s.path) {
+			s.state[index] = taking
+			s.hit = append(s.hit, index)
+		} else {
+			s.state[index] = refusing
+			s.refused = append(s.refused, index)
+		}
+	}
+	if s.state[index] == refusing {
 		return
 	}
+	w := window{max(0, at-r.before), min(len(s.text), at+r.after)}
+	all := s.windows[index]
+	if n := len(all); n > 0 && w.start <= all[n-1].end {
+		all[n-1].end = max(w.end, all[n-1].end)
+		return
+	}
+	s.windows[index] = append(all, w)
+}
+
+func (s *search) rule(r *Rule, windows []window) {
 	c := r.compile()
-	for i := 0; i < len(hits); {
-		start := max(0, hits[i].at-r.before)
-		end := hits[i].at + r.after
-		i++
-		for i < len(hits) && hits[i].at-r.before <= end {
-			end = hits[i].at + r.after
-			i++
+	for _, w := range windows {
+		if s.work += w.end - w.start; s.work >= maxWork || len(s.found) >= maxFound {
+			return
 		}
-		end = min(end, len(s.text))
-		for _, m := range c.pattern.FindAllSubmatchIndex(s.text[start:end], maxFound) {
-			at, to := m[0], m[1]
-			if len(m) > 2 && m[2] >= 0 {
-				at, to = m[2], m[3]
-			}
-			s.value(r, c, start+at, start+to)
+		for _, m := range c.pattern.FindAllSubmatchIndex(s.text[w.start:w.end], maxFound) {
+			s.value(r, c, w.start, m)
 		}
 	}
 }
 
 // value keeps a value unless something says that it is no secret.
-func (s *search) value(r *Rule, c *compiled, start, end int) {
+func (s *search) value(r *Rule, c *compiled, base int, match []int) {
+	start, end := base+match[0], base+match[1]
+	for i := 2; i < len(match); i += 2 {
+		if match[i] >= 0 {
+			start, end = base+match[i], base+match[i+1]
+			break
+		}
+	}
 	value := s.text[start:end]
 	switch {
-	case len(s.found) >= maxFound,
+	case start == end, len(s.found) >= maxFound,
 		r.entropy > 0 && entropy(value) < r.entropy,
 		c.allow != nil && c.allow.Match(value),
 		placeholder(value),
@@ -159,6 +188,9 @@ func (s *search) value(r *Rule, c *compiled, start, end int) {
 	sum := sha256.Sum256(value)
 	if s.seen[sum] {
 		return
+	}
+	if s.seen == nil {
+		s.seen = map[[sha256.Size]byte]bool{}
 	}
 	s.seen[sum] = true
 	line := 1 + bytes.Count(s.text[:start], []byte("\n"))

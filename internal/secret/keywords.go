@@ -36,7 +36,7 @@ func newKeywordFinder(rules []*Rule) *keywordFinder {
 	f := &keywordFinder{}
 	index := map[string]int{}
 	for i, r := range rules {
-		for _, text := range r.Keywords {
+		for _, text := range lengthened(r.Keywords) {
 			n, known := index[text]
 			if !known {
 				n = len(f.words)
@@ -51,6 +51,24 @@ func newKeywordFinder(rules []*Rule) *keywordFinder {
 		}
 	}
 	return f
+}
+
+// lengthened gives words of three characters every fourth one: find needs four.
+func lengthened(words []string) []string {
+	var all []string
+	for _, w := range words {
+		if len(w) > 3 {
+			all = append(all, w)
+			continue
+		}
+		for _, c := range "abcdefghijklmnopqrstuvwxyz0123456789_-" {
+			all = append(all, w+string(c))
+			if c >= 'a' && c <= 'z' && strings.ToLower(w) != w {
+				all = append(all, w+string(c-0x20))
+			}
+		}
+	}
+	return all
 }
 
 func (f *keywordFinder) add(word int, text string, offset uint8) {

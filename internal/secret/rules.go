@@ -11,9 +11,12 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -25,7 +28,8 @@ type Rule struct {
 	ID, Title string
 	Severity  event.Severity
 	// Keywords, of at least minKeyword characters: a text without any of them
-	// is not looked at. One without capitals is met in any case.
+	// is not looked at. One without capitals is met in any case; one of three
+	// characters stands before a letter, a digit, "_" or "-".
 	Keywords []string
 	// Find are texts that hold one such secret and Pass texts that hold none.
 	// {CLASS:N} stands for N random characters, so that nothing that looks like
@@ -54,7 +58,7 @@ type compiled struct {
 const (
 	maxRules   = 2_000
 	maxSamples = 20
-	minKeyword = 4
+	minKeyword = 3
 	maxAround  = 4096
 )
 
@@ -86,30 +90,52 @@ func files() []string {
 
 // Rules gives the built-in ones.
 func Rules() ([]Rule, error) {
-	var all []Rule
-	seen := map[string]string{}
-	for _, name := range files() {
-		data, err := fs.ReadFile(content.Secrets(), name)
-		if err != nil {
-			return nil, err
-		}
-		rules, err := Parse(path.Join("secrets", name), data)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range rules {
-			if other := seen[r.ID]; other != "" {
-				return nil, fmt.Errorf("secret rule %s stands in %s and in %s", r.ID, other, name)
+	names := files()
+	each := make([][]Rule, len(names))
+	var g errgroup.Group
+	for i, name := range names {
+		g.Go(func() error {
+			data, err := fs.ReadFile(content.Secrets(), name)
+			if err != nil {
+				return err
 			}
-			seen[r.ID] = name
+			each[i], err = parse(path.Join("secrets", name), data, trusted)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	all := slices.Concat(each...)
+	seen := map[string]bool{}
+	for _, r := range all {
+		if seen[r.ID] {
+			return nil, fmt.Errorf("two secret rules are named %s: rename one", r.ID)
 		}
-		all = append(all, rules...)
+		seen[r.ID] = true
 	}
 	return all, nil
 }
 
 // Parse reads the rules of one file. The error is a document.Errors.
-func Parse(name string, data []byte) ([]Rule, error) {
+func Parse(name string, data []byte) ([]Rule, error) { return parse(name, data, checked) }
+
+// expression reads a regular expression in RE2's syntax.
+type expression func(document.Value) string
+
+// trusted takes expressions as they are: those of our own files, which tests
+// check, are compiled when they are needed.
+func trusted(v document.Value) string { return v.Text }
+
+func checked(v document.Value) string {
+	s := v.String()
+	if _, err := regexp.Compile(s); err != nil {
+		v.Fail("%v", err)
+	}
+	return s
+}
+
+func parse(name string, data []byte, read expression) ([]Rule, error) {
 	docs, err := document.Parse(name, data)
 	if err != nil {
 		return nil, err
@@ -122,7 +148,7 @@ func Parse(name string, data []byte) ([]Rule, error) {
 			"apiVersion": func(v document.Value) { v.Word("breakwater/v1") },
 			"kind":       func(v document.Value) { v.Word("SecretRules") },
 			"rules": func(v document.Value) {
-				v.List(maxRules, func(v document.Value) { rules = append(rules, parseRule(v)) })
+				v.List(maxRules, func(v document.Value) { rules = append(rules, parseRule(v, read)) })
 			},
 		})
 		if root.Kind == document.Map {
@@ -135,7 +161,7 @@ func Parse(name string, data []byte) ([]Rule, error) {
 	return rules, nil
 }
 
-func parseRule(v document.Value) Rule {
+func parseRule(v document.Value, expression expression) Rule {
 	r := Rule{before: defaultBefore, after: defaultAfter}
 	var named, value string
 	ok := v.Map(document.Fields{
@@ -194,15 +220,6 @@ func ruleID(v document.Value) string {
 		v.Fail("%q is not an id: use small letters, digits and single hyphens", id)
 	}
 	return id
-}
-
-// expression reads a regular expression in RE2's syntax.
-func expression(v document.Value) string {
-	s := v.String()
-	if _, err := regexp.Compile(s); err != nil {
-		v.Fail("%v", err)
-	}
-	return s
 }
 
 func keywords(v document.Value) []string {
