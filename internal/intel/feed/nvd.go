@@ -52,15 +52,15 @@ func ParseNVD(r io.Reader, each func(Rating) error, skip func(name string, err e
 		return newest, fmt.Errorf("NVD: %w", err)
 	}
 	defer func() { _ = plain.Close() }() // only read
-	dec := json.NewDecoder(plain)
-	if err := enterList(dec, "vulnerabilities"); err != nil {
+	dec := decode(plain)
+	if err := dec.enterList("vulnerabilities"); err != nil {
 		return newest, fmt.Errorf("NVD: %w", err)
 	}
 	for n := 0; dec.More(); n++ {
 		var item struct {
 			CVE nvdCVE `json:"cve"`
 		}
-		err := dec.Decode(&item)
+		err := dec.next(&item)
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			skip(fmt.Sprintf("vulnerabilities[%d]", n), err)
@@ -99,29 +99,4 @@ func (c *nvdCVE) rating() (Rating, bool) {
 		}
 	}
 	return Rating{}, false
-}
-
-// enterList reads a JSON object up to the beginning of the named list.
-func enterList(dec *json.Decoder, name string) error {
-	if err := openObject(dec, "the document"); err != nil {
-		return err
-	}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		if key != name {
-			var other json.RawMessage
-			if err := dec.Decode(&other); err != nil {
-				return err
-			}
-			continue
-		}
-		if token, err := dec.Token(); err != nil || token != json.Delim('[') {
-			return errors.Join(err, fmt.Errorf("%s is not a list", name))
-		}
-		return nil
-	}
-	return fmt.Errorf("there is no list %s", name)
 }

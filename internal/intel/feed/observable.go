@@ -271,13 +271,13 @@ type stixObject struct {
 }
 
 func parseSTIX(in io.Reader, each func(Observable) error, skip func(string, error)) error {
-	dec := json.NewDecoder(in)
-	if err := enterList(dec, "objects"); err != nil {
+	dec := decode(in)
+	if err := dec.enterList("objects"); err != nil {
 		return fmt.Errorf("STIX: %w", err)
 	}
 	for n := 0; dec.More(); n++ {
 		var o stixObject
-		err := dec.Decode(&o)
+		err := dec.next(&o)
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			skip(fmt.Sprintf("objects[%d]", n), err)

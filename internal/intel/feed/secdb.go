@@ -23,8 +23,8 @@ func ParseSecDB(r io.Reader, ecosystem, source string, each func(vuln.Advisory) 
 		return fmt.Errorf("secdb: %w", err)
 	}
 	defer func() { _ = plain.Close() }() // only read
-	dec := json.NewDecoder(plain)
-	if err := enterList(dec, "packages"); err != nil {
+	dec := decode(plain)
+	if err := dec.enterList("packages"); err != nil {
 		return fmt.Errorf("secdb: %w", err)
 	}
 	for n := 0; dec.More(); n++ {
@@ -34,7 +34,7 @@ func ParseSecDB(r io.Reader, ecosystem, source string, each func(vuln.Advisory) 
 				Fixes map[string]json.RawMessage `json:"secfixes"`
 			} `json:"pkg"`
 		}
-		err := dec.Decode(&item)
+		err := dec.next(&item)
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			skip(fmt.Sprintf("packages[%d]", n), err)

@@ -64,8 +64,8 @@ func debianRelease(codename string) string {
 // note: deferred; urgency end-of-life: end of life); undetermined is under
 // investigation. Urgency unimportant is the severity negligible.
 func ParseTracker(r io.Reader, each func(vuln.Advisory) error, skip func(name string, err error)) error {
-	dec := json.NewDecoder(r)
-	if err := openObject(dec, "the tracker's JSON"); err != nil {
+	dec := decode(r)
+	if err := dec.openObject("the tracker's JSON"); err != nil {
 		return err
 	}
 	for dec.More() {
@@ -75,7 +75,7 @@ func ParseTracker(r io.Reader, each func(vuln.Advisory) error, skip func(name st
 		}
 		var issues map[string]json.RawMessage
 		var wrong *json.UnmarshalTypeError
-		if err := dec.Decode(&issues); errors.As(err, &wrong) {
+		if err := dec.next(&issues); errors.As(err, &wrong) {
 			skip(fmt.Sprint(name), errors.New("not an object of issues"))
 			continue
 		} else if err != nil {
@@ -169,15 +169,4 @@ func (r trackerRelease) openState() event.FixState {
 		return event.FixDeferred
 	}
 	return event.FixAffected
-}
-
-func openObject(dec *json.Decoder, what string) error {
-	token, err := dec.Token()
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if token != json.Delim('{') {
-		return fmt.Errorf("%s: not a JSON object", what)
-	}
-	return nil
 }
