@@ -63,6 +63,7 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/events", s.apiEvents)
 	huma.Get(a, "/api/v1/images", s.apiImages)
 	huma.Get(a, "/api/v1/images/{digest}", s.apiImage)
+	huma.Get(a, "/api/v1/where", s.apiWhere)
 	huma.Get(a, "/api/v1/policies", s.apiPolicies)
 	huma.Get(a, "/api/v1/policies/{name}", s.apiPolicy)
 	huma.Get(a, "/api/v1/policies/{name}/versions", s.apiVersions)
@@ -119,6 +120,8 @@ func apiError(err error) error {
 		return huma.Error400BadRequest(stage.Error())
 	case errors.As(err, &wrong):
 		return policyError(wrong)
+	case errors.Is(err, store.ErrQuestion):
+		return huma.Error400BadRequest(err.Error())
 	case errors.Is(err, store.ErrNotFound):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, store.ErrConflict):
@@ -225,6 +228,19 @@ func (s *Server) apiImage(ctx context.Context, in *struct {
 }) (*answer[imageAnswer], error) {
 	img, rep, err := s.store.Image(ctx, in.Digest)
 	return single(imageAnswer{img, rep}, err)
+}
+
+func (s *Server) apiWhere(ctx context.Context, in *struct {
+	Kind      string `query:"kind" required:"true" enum:"vulnerability,package,secret,malware"`
+	Name      string `query:"name" doc:"a vulnerability's id or alias, a package, a secret's rule or a malware's name; empty for every secret or malware"`
+	Ecosystem string `query:"ecosystem" doc:"of the package, with or without release: npm, Debian, Debian:12"`
+	Versions  string `query:"versions" doc:"bounds that all hold: <1.2.3, or >=1.0 <2"`
+	Running   bool   `query:"running" doc:"only images that run"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+	Offset    int    `query:"offset" minimum:"0"`
+}) (*answer[store.Answer], error) {
+	return single(s.store.Where(ctx, store.Question{Kind: store.ThingKind(in.Kind), Name: in.Name, Ecosystem: in.Ecosystem, Versions: in.Versions,
+		Running: in.Running, Limit: in.Limit, Offset: in.Offset}))
 }
 
 // policyList is what is in force, as which generation.

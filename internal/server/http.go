@@ -151,7 +151,7 @@ func section(path string) string {
 		return "other"
 	}
 	switch words[1] {
-	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics":
+	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics", "where", "registries", "scans":
 		return "/" + words[1]
 	}
 	return "other"

@@ -226,6 +226,11 @@ func (s *Server) notifyPolicy(ctx context.Context) {
 // judgeOnChange judges every image at the start, for policies may have changed
 // just before the last end, and after each change.
 func (s *Server) judgeOnChange(ctx context.Context) error {
+	if n, err := s.store.IndexOld(ctx); err != nil {
+		s.o.Log.Error("images that an older program stored cannot all be asked for", "error", err)
+	} else if n > 0 {
+		s.o.Log.Info("images that an older program stored can be asked for now", "images", n)
+	}
 	for {
 		digests, err := s.store.Digests(ctx)
 		if err != nil {

@@ -142,8 +142,12 @@ func putContainers(ctx context.Context, tx *sql.Tx, agent string, all []event.Gu
 
 // Placement is a container made of some image.
 type Placement struct {
-	Agent, Host, Container, Name, Mode string
-	Generation                         uint64
+	Agent      string `json:"agent"`
+	Host       string `json:"host"`
+	Container  string `json:"container"`
+	Name       string `json:"name,omitempty"`
+	Mode       string `json:"mode"`
+	Generation uint64 `json:"generation"`
 }
 
 // Running lists where an image runs.

@@ -81,8 +81,9 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) e
 		}
 	}
 	var matched int64
+	bundle := ""
 	if rep.Intelligence != nil {
-		matched = nanos(rep.Intelligence.Built)
+		matched, bundle = nanos(rep.Intelligence.Built), rep.Intelligence.Version
 	}
 	worst, fixable := summary(rep.Findings)
 	name := rep.Image.Name()
@@ -90,15 +91,18 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) e
 		name = rep.Target
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, report)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, bundle, report)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			matched = excluded.matched, report = excluded.report`,
+			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
-		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, packed)
-	return err
+		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, bundle, packed)
+	if err != nil {
+		return err
+	}
+	return indexImage(ctx, tx, rep)
 }
 
 // summary is the rank of the worst finding (-1: none) and how many have a fix.

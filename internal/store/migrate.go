@@ -183,6 +183,41 @@ CREATE TABLE report_positions (
 ALTER TABLE images ADD COLUMN told TEXT NOT NULL DEFAULT '';
 DROP TABLE settings;
 `,
+	// 4: what images hold can be asked for: packages, vulnerabilities, secrets and
+	// malware, each once (things), their names, and which image holds which. A
+	// package says by its gist what was found of it last; images say by which
+	// bundle they were matched.
+	`
+CREATE TABLE image_numbers (
+	number INTEGER PRIMARY KEY,
+	digest TEXT NOT NULL UNIQUE
+);
+CREATE TABLE things (
+	id   INTEGER PRIMARY KEY AUTOINCREMENT,
+	key  BLOB NOT NULL UNIQUE,
+	kind TEXT NOT NULL,
+	body BLOB NOT NULL,
+	gist BLOB
+);
+CREATE INDEX things_kind ON things (kind, id);
+CREATE TABLE names (
+	kind  TEXT NOT NULL,
+	name  TEXT NOT NULL,
+	thing BIGINT NOT NULL,
+	PRIMARY KEY (kind, name, thing)
+) WITHOUT ROWID;
+CREATE INDEX names_thing ON names (thing);
+CREATE TABLE holds (
+	thing BIGINT NOT NULL,
+	image BIGINT NOT NULL,
+	PRIMARY KEY (thing, image)
+) WITHOUT ROWID;
+CREATE INDEX holds_image ON holds (image, thing);
+ALTER TABLE images ADD COLUMN bundle TEXT NOT NULL DEFAULT '';
+CREATE TABLE matched_by (
+	bundle TEXT NOT NULL
+);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

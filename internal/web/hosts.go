@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -119,6 +120,10 @@ func (c *Console) search(v *visit) error {
 			http.Redirect(v.w, v.r, fmt.Sprintf("/incidents/%d", id), http.StatusSeeOther)
 			return nil
 		}
+	}
+	if vulnerabilityID(text) {
+		http.Redirect(v.w, v.r, "/where?"+url.Values{"kind": {string(store.ThingVulnerability)}, "name": {text}}.Encode(), http.StatusSeeOther)
+		return nil
 	}
 	p := searchPage{Text: text}
 	if text != "" {

@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// ThingKind says what a Thing is.
+type ThingKind string
+
+// The kinds of things that images hold and that can be asked for.
+const (
+	ThingPackage       ThingKind = "package"
+	ThingVulnerability ThingKind = "vulnerability"
+	ThingSecret        ThingKind = "secret"
+	ThingMalware       ThingKind = "malware"
+)
+
+// Thing is what one or more images hold. Which fields are set follows from Kind.
+type Thing struct {
+	Kind ThingKind `json:"kind"`
+	// Name is the package's, the vulnerability's id, the rule that knows the
+	// secret, or what the malware is called.
+	Name    string   `json:"name"`
+	Aliases []string `json:"aliases,omitempty"` // of a vulnerability
+	Title   string   `json:"title,omitempty"`
+	// Package is the one that a vulnerability is in, or the package itself,
+	// without where it lies.
+	Package  *event.Package `json:"package,omitempty"`
+	Severity event.Severity `json:"severity,omitempty"`
+	State    event.FixState `json:"state,omitempty"`
+	Fixed    string         `json:"fixed,omitempty"` // version
+	// KnownExploited: somebody uses the vulnerability.
+	KnownExploited bool   `json:"knownExploited,omitempty"`
+	Path           string `json:"path,omitempty"` // of a secret or malware
+	Deleted        bool   `json:"deleted,omitempty"`
+	// Distro of a package, by which it is judged.
+	Distro *report.Distro `json:"distro,omitempty"`
+}
+
+// names under which a thing is found, in lower case.
+func (t Thing) names() []string {
+	all := append([]string{t.Name}, t.Aliases...)
+	if t.Kind == ThingPackage {
+		all = append(all, t.Package.Source)
+	}
+	seen := map[string]bool{"": true}
+	var out []string
+	for _, n := range all {
+		if n = strings.ToLower(n); !seen[n] {
+			seen[n] = true
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// bare is a package without what differs from image to image.
+func bare(p event.Package) *event.Package {
+	p.Path, p.Layer, p.LayerIndex, p.Step, p.Licenses = "", "", 0, "", nil
+	return &p
+}
+
+func packageThing(d report.Distro, p event.Package) Thing {
+	return Thing{Kind: ThingPackage, Name: p.Name, Package: bare(p), Distro: &report.Distro{ID: d.ID, Version: d.Version, Codename: d.Codename}}
+}
+
+func findingThing(f event.Finding) Thing {
+	return Thing{Kind: ThingVulnerability, Name: f.ID, Aliases: f.Aliases, Title: f.Title, Package: bare(f.Package), Severity: f.Severity,
+		State: f.State, Fixed: f.FixedVersion, KnownExploited: f.KnownExploited}
+}
+
+// Gist is what counts of the findings of one package: two gists that are equal
+// tell that nothing changed.
+func Gist(findings []event.Finding) []byte {
+	lines := make([]string, 0, len(findings))
+	for _, f := range findings {
+		// A policy can ask for the probability; its daily noise changes nothing.
+		lines = append(lines, fmt.Sprintf("%q %s %q %q %v %.2f", f.ID, f.Severity, f.State, f.FixedVersion, f.KnownExploited, f.EPSS))
+	}
+	slices.Sort(lines)
+	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(lines), "\n")))
+	return sum[:8]
+}
+
+// indexer finds or makes the rows of things within one transaction.
+type indexer struct {
+	find, add, say *sql.Stmt
+	hold, release  *sql.Stmt
+}
+
+func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
+	ix := &indexer{}
+	for _, p := range []struct {
+		to    **sql.Stmt
+		query string
+	}{
+		{&ix.find, "SELECT id FROM things WHERE key = $1"},
+		{&ix.add, "INSERT INTO things (key, kind, body, gist) VALUES ($1, $2, $3, $4) RETURNING id"},
+		{&ix.say, "INSERT INTO names (kind, name, thing) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"},
+		{&ix.hold, "INSERT INTO holds (thing, image) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
+		{&ix.release, "DELETE FROM holds WHERE thing = $1 AND image = $2"},
+	} {
+		stmt, err := tx.PrepareContext(ctx, p.query) // closed with the transaction
+		if err != nil {
+			return nil, err
+		}
+		*p.to = stmt
+	}
+	return ix, nil
+}
+
+// id of a thing, which is made when it is new.
+func (ix *indexer) id(ctx context.Context, t Thing, gist []byte) (int64, error) {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return 0, err
+	}
+	sum := sha256.Sum256(body)
+	key := sum[:16]
+	var id int64
+	err = ix.find.QueryRowContext(ctx, key).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body, gist).Scan(&id); err != nil {
+		return 0, err
+	}
+	for _, name := range t.names() {
+		if _, err := ix.say.ExecContext(ctx, t.Kind, name, id); err != nil {
+			return 0, err
+		}
+	}
+	return id, nil
+}
+
+// indexImage makes an image answer for what its report says it holds.
+func indexImage(ctx context.Context, tx *sql.Tx, rep report.Report) error {
+	ix, err := newIndexer(ctx, tx)
+	if err != nil {
+		return err
+	}
+	want, err := ix.ids(ctx, rep)
+	if err != nil {
+		return err
+	}
+	number, err := imageNumber(ctx, tx, rep.Image.Digest)
+	if err != nil {
+		return err
+	}
+	have, err := held(ctx, tx, number)
+	if err != nil {
+		return err
+	}
+	for id := range want {
+		if !have[id] {
+			if _, err := ix.hold.ExecContext(ctx, id, number); err != nil {
+				return err
+			}
+		}
+	}
+	for id := range have {
+		if !want[id] {
+			if _, err := ix.release.ExecContext(ctx, id, number); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ids are the things that a report holds.
+func (ix *indexer) ids(ctx context.Context, rep report.Report) (map[int64]bool, error) {
+	found := map[packageKey][]event.Finding{}
+	for _, f := range rep.Findings {
+		found[keyOf(f.Package)] = append(found[keyOf(f.Package)], f)
+	}
+	out, seen := map[int64]bool{}, map[packageKey]bool{}
+	add := func(t Thing, gist []byte) error {
+		id, err := ix.id(ctx, t, gist)
+		out[id] = true
+		return err
+	}
+	for _, p := range rep.Packages {
+		if k := keyOf(p); !seen[k] {
+			seen[k] = true
+			if err := add(packageThing(rep.Distro, p), Gist(found[k])); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, t := range contentThings(rep) {
+		if err := add(t, nil); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// packageKey tells packages of one image apart.
+type packageKey struct {
+	name, version, ecosystem, purl, source, sourceVersion, arch, module, owner string
+	locked                                                                     bool
+}
+
+func keyOf(p event.Package) packageKey {
+	return packageKey{p.Name, p.Version, p.Ecosystem, p.PURL, p.Source, p.SourceVersion, p.Arch, p.Module, p.Owner, p.Locked}
+}
+
+// contentThings are what a report holds besides packages.
+func contentThings(rep report.Report) []Thing {
+	var out []Thing
+	for _, f := range rep.Findings {
+		out = append(out, findingThing(f))
+	}
+	for _, x := range rep.Secrets {
+		out = append(out, Thing{Kind: ThingSecret, Name: x.Rule, Title: x.Title, Severity: x.Severity, Path: x.Place.Path, Deleted: x.Place.Deleted})
+	}
+	for _, m := range rep.Malware {
+		out = append(out, Thing{Kind: ThingMalware, Name: m.Name, Title: m.Reason, Severity: m.Severity, Path: m.Place.Path, Deleted: m.Place.Deleted})
+	}
+	return out
+}
+
+func imageNumber(ctx context.Context, tx *sql.Tx, digest string) (n int64, err error) {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO image_numbers (digest) VALUES ($1) ON CONFLICT DO NOTHING", digest); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRowContext(ctx, "SELECT number FROM image_numbers WHERE digest = $1", digest).Scan(&n)
+	return n, err
+}
+
+// held are the things that the index says an image holds.
+func held(ctx context.Context, tx *sql.Tx, image int64) (map[int64]bool, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT thing FROM holds WHERE image = $1", image)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		out[id] = true
+	}
+	return out, rows.Err()
+}
+
+// IndexOld makes images that an older program stored answer for what they
+// hold. It returns how many there were.
+func (s *Store) IndexOld(ctx context.Context) (int, error) {
+	const op = "index images"
+	digests, err := list(ctx, s, op, func(row scanner) (d string, err error) {
+		err = row.Scan(&d)
+		return d, err
+	}, "SELECT digest FROM images WHERE digest NOT IN (SELECT digest FROM image_numbers) ORDER BY digest")
+	for i, digest := range digests {
+		rep, err := s.report(ctx, op, digest)
+		if err == nil {
+			err = s.tx(ctx, op, func(tx *sql.Tx) error { return indexImage(ctx, tx, rep) })
+		}
+		if err != nil {
+			return i, fmt.Errorf("image %s: %w", digest, err)
+		}
+	}
+	return len(digests), err
+}
