@@ -23,10 +23,10 @@ const module = "github.com/breakwater-sec/breakwater"
 // floors; its own subfolders belong to it.
 var layers = map[string]int{
 	"internal/event": 0, "api": 0, "content": 0, "bpf": 0,
-	"internal/document": 0, "internal/condition": 0, "internal/durable": 0,
+	"internal/document": 0, "internal/condition": 0, "internal/durable": 0, "internal/vex": 0,
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
-	"internal/intel": 1, "internal/report": 1, "internal/spool": 1, "internal/confine": 1,
+	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/spool": 1, "internal/confine": 1,
 	"internal/check": 1,
 	"internal/secret": 1, "internal/malware": 1,
 
@@ -49,6 +49,10 @@ var sideways = map[string]map[string]string{
 	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},
 	"api":                {"internal/event": "the messages carry the vocabulary"},
 	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},
+	"internal/advice": {
+		"internal/report": "advice is a part of the report that it is drawn from",
+		"internal/vuln":   "the lowest version that fixes all is so by the order of its ecosystem",
+	},
 	"internal/inventory": {"internal/vuln": "packages and advisories of a distribution meet under the one name that vuln gives its release"},
 	"internal/intel": {
 		"internal/vuln":   "the bundle holds advisories in vuln's model",

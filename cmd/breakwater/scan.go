@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakwater-sec/breakwater/internal/advice"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/malware"
@@ -24,6 +25,7 @@ type scanCommand struct {
 	quiet, verify bool
 	secrets       bool
 	malware       string
+	vex           []string
 	timeout       time.Duration
 }
 
@@ -57,6 +59,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
 	f.BoolVar(&s.secrets, "secrets", true, "look for credentials in files, environment, labels and build steps")
 	f.StringVar(&s.malware, "malware", "", "address of a ClamAV daemon to show every file to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
+	f.StringArrayVar(&s.vex, "vex", nil, "file that says which findings count: OpenVEX, CSAF or CycloneDX as JSON; may be given several times")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
 	return cmd
 }
@@ -74,9 +77,13 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 		return failed(err)
 	}
 	defer done()
+	statements, notes, err := s.statements()
+	if err != nil {
+		return failed(err)
+	}
 	progress := newScanProgress(env.stderr, s.quiet)
 	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
-	options.Look.Secrets = s.secrets
+	options.Look.Secrets, options.VEX = s.secrets, statements
 	if err := s.clamd(ctx, &options); err != nil {
 		return err
 	}
@@ -91,6 +98,8 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	if err != nil {
 		return failed(err)
 	}
+	rep.Notes = append(rep.Notes, notes...)
+	rep.Advice = advice.Of(rep)
 	if err := s.out.write(env, rep); err != nil {
 		return failed(err)
 	}

@@ -66,6 +66,44 @@ func (c *Config) steps() []string {
 	return steps
 }
 
+// BaseLayers is how many of the first layers the build did not make itself, as
+// far as the history tells: an image that others build on ends with the command
+// that it runs, and a distribution's own image begins with its root.
+func (c *Config) BaseLayers() int {
+	end := len(c.History)
+	for end > 0 && c.History[end-1].EmptyLayer {
+		end--
+	}
+	for end > 0 {
+		h := &c.History[end-1]
+		if step := tidyStep(h.CreatedBy); h.EmptyLayer && (strings.HasPrefix(step, "CMD ") || strings.HasPrefix(step, "ENTRYPOINT ")) {
+			break
+		}
+		end--
+	}
+	n := 0
+	for _, h := range c.History[:end] {
+		if !h.EmptyLayer {
+			n++
+		}
+	}
+	switch {
+	case n > len(c.RootFS.DiffIDs):
+		return 0
+	case n == 0 && len(c.RootFS.DiffIDs) > 1 && len(c.History) > 0 && isRoot(c.History[0].CreatedBy, c.History[0].Comment):
+		return 1
+	}
+	return n
+}
+
+// isRoot knows how the roots of distributions are put into images: by ADD, or
+// by debuerreotype.
+func isRoot(step, comment string) bool {
+	step = tidyStep(step)
+	return strings.HasPrefix(step, "ADD ") && (strings.Contains(step, " in / ") || strings.HasSuffix(step, " in /") || strings.HasSuffix(step, " / ") || strings.HasSuffix(step, " /")) ||
+		strings.HasPrefix(comment, "debuerreotype") || strings.HasPrefix(step, "# debian.sh ")
+}
+
 const maxStep = 2000 // bytes of a build step that a report keeps
 
 // tidyStep turns what engines record into what stood in the Dockerfile.

@@ -23,6 +23,7 @@ func Formats() []Format {
 		{"sarif", "code scanning (SARIF 2.1)", SARIF},
 		{"cyclonedx", "bills of materials, with findings and VEX (CycloneDX 1.6)", CycloneDX},
 		{"spdx", "bills of materials (SPDX 2.3)", SPDX},
+		{"openvex", "whoever decides which findings count (OpenVEX 0.2)", OpenVEX},
 		{"junit", "CI servers that show tests", JUnit},
 		{"gitlab", "GitLab's container scanning report", GitLab},
 	}

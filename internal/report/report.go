@@ -5,6 +5,7 @@
 package report
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -45,6 +46,8 @@ type Report struct {
 	Looked []string `json:"looked,omitempty"`
 	// Engines that looked for malware, with version and date of what they know.
 	Engines []string `json:"engines,omitempty"`
+	// Advice on what to change; nil when there is none, or nobody asked.
+	Advice *Advice `json:"advice,omitempty"`
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
@@ -77,6 +80,17 @@ type Layer struct {
 	Step   string `json:"step,omitempty"` // the build step, from the image's history
 	Size   int64  `json:"size"`           // bytes, uncompressed, as read
 	Files  int    `json:"files"`
+	// Base: the layer is of the image that the build started from, as far as the
+	// image's history tells.
+	Base bool `json:"base,omitempty"`
+}
+
+// LayerName is the layer that brought a package: its diff id, or its number.
+func (r *Report) LayerName(p *event.Package) string {
+	if p.Layer != "" {
+		return p.Layer
+	}
+	return strconv.Itoa(p.LayerIndex)
 }
 
 // Intelligence names the bundle that findings were matched with.

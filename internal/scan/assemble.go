@@ -34,8 +34,9 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 	if err != nil {
 		return nil, err
 	}
+	base := img.Config.BaseLayers()
 	for i, r := range results {
-		rep.Layers = append(rep.Layers, report.Layer{DiffID: img.Layers[i].DiffID, Step: img.Layers[i].Step, Size: r.Size, Files: r.Files})
+		rep.Layers = append(rep.Layers, report.Layer{DiffID: img.Layers[i].DiffID, Step: img.Layers[i].Step, Size: r.Size, Files: r.Files, Base: i < base})
 	}
 	found := engine.Merge(layers)
 	rep.Distro = report.Distro(found.Distro)
