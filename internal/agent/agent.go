@@ -28,6 +28,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/spool"
 )
 
@@ -155,7 +156,9 @@ func New(opts Options) (*Agent, error) {
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
 	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
-	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version}
+	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)
+	a.problem("layers", err) // without it they are read again, no more
+	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version, cache: layers}
 	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
 	if err := a.prepareKernel(); err != nil {
 		return nil, errors.Join(err, queue.Close(), unfinished.close())

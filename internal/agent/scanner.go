@@ -17,8 +17,9 @@ import (
 // imageScanner scans images with the intelligence bundle in use. Safe for
 // concurrent use.
 type imageScanner struct {
-	data string // where the bundle lies
-	tool string
+	data  string // where the bundle lies
+	tool  string
+	cache *scan.Cache // of layers; nil for none
 
 	mu      sync.Mutex
 	bundle  *usedBundle // nil when there is none
@@ -36,7 +37,7 @@ func (s *imageScanner) Scan(ctx context.Context, socket, digest, name string) (*
 	if socket == "" {
 		return nil, fmt.Errorf("image %s: no engine of this host can hand it out", name)
 	}
-	opts := scan.Options{Target: "docker:" + digest, Engine: "unix://" + socket, Tool: s.tool}
+	opts := scan.Options{Target: "docker:" + digest, Engine: "unix://" + socket, Tool: s.tool, Cache: s.cache}
 	if bundle := s.take(); bundle != nil {
 		defer bundle.users.Done()
 		opts.Matcher = bundle

@@ -247,7 +247,7 @@ func (n namespace) unpacked(img *Image) (*Source, error) {
 
 // layerFolders reads the folders out of an overlay mount, the base first.
 func layerFolders(mounts []*types.Mount, layers int) ([]string, error) {
-	if len(mounts) != 1 {
+	if len(mounts) != 1 || !seesMarks(0) {
 		return nil, ErrNotInPlace
 	}
 	var folders []string

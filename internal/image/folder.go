@@ -33,8 +33,9 @@ type Folder struct {
 }
 
 // ErrNotInPlace is in the error for a folder whose content cannot be told from
-// the folder alone: overlayfs with redirected folders or metadata-only copies.
-var ErrNotInPlace = errors.New("the storage driver refers to content elsewhere")
+// the folder alone, or not by this process: overlayfs with redirected folders or
+// metadata-only copies, or marks that need CAP_SYS_ADMIN to be seen.
+var ErrNotInPlace = errors.New("the engine's storage cannot be read in place (with overlayfs, that takes CAP_SYS_ADMIN and no redirected folders)")
 
 const (
 	packetBytes = 32 << 10 // of one packet of entries
@@ -57,6 +58,10 @@ func (f Folder) Send(ctx context.Context, limits Limits, fd int) (gaps []string,
 		return nil, err
 	}
 	w.device = st.Dev
+	if f.Overlay && !seesMarks(st.Uid) {
+		_ = unix.Close(root)
+		return nil, ErrNotInPlace
+	}
 	err = errors.Join(w.dir(root, "", 0), w.out.flush())
 	if err == nil {
 		err = w.out.end()
@@ -257,6 +262,19 @@ func (w *walk) marks(fd int, path string) error {
 		return w.out.add(Entry{Path: strings.TrimPrefix(path+"/.wh..wh..opq", "/"), Kind: File}, -1)
 	}
 	return nil
+}
+
+// seesMarks says whether this process can see how overlayfs marks what a folder
+// owned by uid hides: attributes of the name space trusted are invisible without
+// CAP_SYS_ADMIN, and what is hidden would seem to be there. Engines without root
+// use the name space user.
+func seesMarks(uid uint32) bool {
+	if uid != 0 && int(uid) == os.Geteuid() {
+		return true
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // hasAttribute asks both name spaces: trusted for engines that run as root,

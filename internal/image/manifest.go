@@ -26,6 +26,9 @@ type Config struct {
 		ExposedPorts map[string]struct{}
 		Volumes      map[string]struct{}
 		WorkingDir   string
+		StopSignal   string
+		OnBuild      []string
+		Healthcheck  struct{ Test []string } // Test[0] is NONE to switch it off
 	} `json:"config"`
 	RootFS struct {
 		DiffIDs []string `json:"diff_ids"`
@@ -44,6 +47,16 @@ func (c *Config) Platform() string {
 		p += "/" + c.Variant
 	}
 	return p
+}
+
+// Steps is every build step, also those without a layer, as it stood in the
+// Dockerfile.
+func (c *Config) Steps() []string {
+	steps := make([]string, len(c.History))
+	for i, h := range c.History {
+		steps[i] = tidyStep(h.CreatedBy)
+	}
+	return steps
 }
 
 // steps gives each layer its build step. Without a history that fits the

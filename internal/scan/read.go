@@ -79,7 +79,7 @@ func (r *reading) archive(ctx context.Context, f *os.File, req request, trusted 
 	for i := range img.Layers {
 		if result := got.layers[i]; result != nil {
 			r.results[i] = result
-			if trusted || req.Verify {
+			if (trusted || req.Verify) && len(img.Gaps) == 0 {
 				r.keep(img.Layers[i].DiffID, result)
 			}
 		}
@@ -135,7 +135,8 @@ func (r *reading) source(ctx context.Context, src *image.Source) (*report.Report
 		case !src.Trusted && !src.Mixed && result.DiffID != l.DiffID:
 			return nil, fmt.Errorf("layer %d: its content has the digest %s, the config names %s: the image is damaged or forged", i, clean(result.DiffID), l.DiffID)
 		}
-		if r.results[i] = result; i == first[l.DiffID] {
+		// What was not seen whole is not kept: who reads it next may see more.
+		if r.results[i] = result; i == first[l.DiffID] && len(got.gaps) == 0 {
 			r.keep(l.DiffID, result)
 		}
 	}

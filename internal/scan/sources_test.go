@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/image/imagetest"
@@ -146,6 +148,16 @@ func TestAllSourcesAgree(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "image.tar")
 	d.MustRun(t, "save", "-o", file, name)
 	agree(scan.Options{Target: "docker-archive:" + file})
+
+	// A folder that overlayfs was told to look for elsewhere: the engine exports.
+	top := d.MustRun(t, "image", "inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", name)
+	if err := unix.Setxattr(top, "trusted.overlay.redirect", []byte("/elsewhere"), 0); err != nil {
+		t.Fatal(err)
+	}
+	agree(scan.Options{Target: "docker:" + name, Engine: engine})
+	if err := unix.Removexattr(top, "trusted.overlay.redirect"); err != nil {
+		t.Fatal(err)
+	}
 
 	remote := registry.Host + "/team/app:1"
 	d.MustRun(t, "login", "-u", registry.User, "-p", registry.Password, registry.Host)
