@@ -15,6 +15,9 @@ echo "machine: $(nproc) cores, kernel $(uname -r), load $(cut -d' ' -f1 /proc/lo
 echo; echo "== scan of a 750 MB archive, against one pass over its bytes"
 go run ./bench/scan -breakwater bin/breakwater "$@"
 
+echo; echo "== the intelligence bundle: build, update without news, lookups in 320,000 advisories"
+go run ./bench/intel
+
 echo; echo "== fork+exec of a static program in a container: guarded by the full policy against nothing loaded"
 go run ./bench/fork -breakwater bin/breakwater
 

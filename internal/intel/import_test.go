@@ -4,13 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"database/sql"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -458,18 +460,50 @@ func exported(t *testing.T, write func(*bytes.Buffer) error) []byte {
 	return buf.Bytes()
 }
 
-// TestPlainHTTPStaysHere: no credentials and no bundle over a wire that anybody
-// can read, private address or not.
-func TestPlainHTTPStaysHere(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	_, err := intel.Import(ctx, intel.ImportOptions{Data: t.TempDir(), From: "oci://192.168.255.254:1/x/y:1"})
-	if err == nil {
-		t.Error("pulled from nowhere")
-	}
+// TestReferencesAreChecked before anything is asked.
+func TestReferencesAreChecked(t *testing.T) {
 	for _, reference := range []string{"oci://", "oci://no-registry", "oci://UPPER/case:tag"} {
-		if _, err := intel.Import(ctx, intel.ImportOptions{Data: t.TempDir(), From: reference}); err == nil {
-			t.Errorf("%s is accepted", reference)
+		_, err := intel.Import(t.Context(), intel.ImportOptions{Data: t.TempDir(), From: reference})
+		if err == nil || !strings.Contains(err.Error(), "REGISTRY/REPOSITORY:TAG") {
+			t.Errorf("%s: %v", reference, err)
 		}
+	}
+}
+
+// TestRegistryWithCredentials: TLS by an authority of the site's own, and a login
+// of Docker's configuration.
+func TestRegistryWithCredentials(t *testing.T) {
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := r.BasicAuth(); !ok || user != "robot" || password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="site"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "https://")
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	t.Setenv("SSL_CERT_FILE", writeFile(t, authority))
+	config := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", config)
+	data, other := buildMirror(t), t.TempDir()
+	if _, err := intel.Push(t.Context(), data, "oci://"+host+"/site/intel:1", "test"); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("without a login: %v", err)
+	}
+	login := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte("robot:secret")))
+	if err := os.WriteFile(filepath.Join(config, "config.json"), []byte(login), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := intel.Push(t.Context(), data, "oci://"+host+"/site/intel:1", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := intel.TrustFile(other, filepath.Join(data, "keys", "intel.pub")); err != nil {
+		t.Fatal(err)
+	}
+	if got := imported(t, other, "oci://"+host+"/site/intel:1"); got.SHA256 != m.SHA256 {
+		t.Errorf("pulled %s", got.Version)
 	}
 }

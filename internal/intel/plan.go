@@ -14,14 +14,15 @@ import (
 // DefaultEcosystems are those that the inventory of this version finds and
 // whose data everybody may use. From a mirror those are taken that it has.
 func DefaultEcosystems() []string {
-	return append(slices.Sorted(func(yield func(string) bool) {
-		for _, d := range distributions() {
-			if !d.restricted && !yield(d.name) {
-				return
-			}
+	list := []string{"AlmaLinux", "Bitnami", "CRAN", "ConanCenter", "Go", "Hackage", "Hex", "Julia", "Maven", "NuGet", "Packagist",
+		"Photon OS", "Pub", "PyPI", "Rocky Linux", "RubyGems", "SwiftURL", "crates.io", "npm"}
+	for _, d := range distributions() {
+		if !d.restricted {
+			list = append(list, d.name)
 		}
-	}), "AlmaLinux", "Bitnami", "CRAN", "ConanCenter", "Go", "Hackage", "Hex", "Julia", "Maven", "NuGet", "Packagist",
-		"Photon OS", "Pub", "PyPI", "Rocky Linux", "RubyGems", "SwiftURL", "crates.io", "npm")
+	}
+	slices.Sort(list)
+	return list
 }
 
 // distribution has a publisher of its own; the others' data come by OSV.
