@@ -18,6 +18,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/vex"
 )
 
 // Matcher finds the vulnerabilities of packages. Gaps are sentences about what
@@ -58,6 +59,8 @@ type Options struct {
 	// Matcher may be nil: then the packages are listed, and a gap says that
 	// their vulnerabilities were not judged.
 	Matcher Matcher
+	// VEX holds statements on which findings count; nil for none.
+	VEX *vex.Set
 	// Judge may be nil: then the report has no verdict.
 	Judge Judge
 	// Stage and Host are facts for the policy's scope and mode.
@@ -121,6 +124,7 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 	if err := match(ctx, o.Matcher, rep); err != nil {
 		return nil, fmt.Errorf("%s: matching with intelligence: %w", target, err)
 	}
+	rep.Findings, rep.Excluded = o.VEX.Apply(rep.Image, rep.Findings)
 	if o.Judge != nil {
 		facts := rep.Facts()
 		facts.Stage, facts.Host = o.Stage, o.Host
