@@ -27,7 +27,7 @@ var layers = map[string]int{
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
 	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/spool": 1, "internal/confine": 1,
-	"internal/check": 1,
+	"internal/check":  1,
 	"internal/secret": 1, "internal/malware": 1,
 
 	"internal/scan": 2, "internal/sensor": 2, "internal/workload": 2, "internal/detect": 2,
@@ -48,6 +48,7 @@ var sideways = map[string]map[string]string{
 	"internal/enforce":   {"internal/sensor": "enforcement writes the maps of the programs that the sensor loaded"},
 	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},
 	"api":                {"internal/event": "the messages carry the vocabulary"},
+	"internal/vex":       {"internal/event": "statements speak of findings in the vocabulary"},
 	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},
 	"internal/advice": {
 		"internal/report": "advice is a part of the report that it is drawn from",
