@@ -130,7 +130,8 @@ type builder struct {
 	w          *writer
 	previous   Manifest
 	previousDB string
-	distrust   error // why the bundle before is not used
+	distrust   error    // why the bundle before is not used
+	stay       []string // feeds whose rows of the bundle before stay
 
 	mu sync.Mutex // serialises Progress
 }
@@ -280,9 +281,7 @@ func (b *builder) noSource(failures []error) error {
 func (b *builder) takeAll(ctx context.Context, all []*gathered) ([]Source, error) {
 	results := b.imported()
 	for _, s := range results {
-		if err := b.w.carry(ctx, s.Name, b.previousDB, nil); err != nil {
-			return nil, err
-		}
+		b.stay = append(b.stay, s.Name)
 	}
 	var failures []error
 	for _, g := range all {
@@ -299,11 +298,11 @@ func (b *builder) takeAll(ctx context.Context, all []*gathered) ([]Source, error
 	if len(failures) == len(all) {
 		return nil, b.noSource(failures)
 	}
-	return results, nil
+	return results, b.w.carry(ctx, b.stay, b.previousDB, nil)
 }
 
-// take brings a source's rows into the database: new ones, or those of the
-// bundle before when nothing changed or the source failed.
+// take brings a source's new rows into the database; when nothing changed or the
+// source failed, those of the bundle before are to stay.
 func (b *builder) take(ctx context.Context, g *gathered) (Source, error) {
 	result := Source{}
 	if g.err == nil {
@@ -321,7 +320,8 @@ func (b *builder) take(ctx context.Context, g *gathered) (Source, error) {
 	case !g.known:
 		return Source{Name: g.name, URL: g.url, Licence: g.licence, Error: b.explain(g.err)}, nil
 	}
-	return b.kept(g), b.w.carry(ctx, g.name, b.previousDB, nil)
+	b.stay = append(b.stay, g.name)
+	return b.kept(g), nil
 }
 
 // read takes up what was fetched of a source.

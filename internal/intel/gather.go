@@ -220,7 +220,7 @@ func (b *builder) takeChanged(ctx context.Context, g *gathered, note *notes) err
 	for _, c := range g.changed {
 		without = append(without, c.id)
 	}
-	if err := b.w.carry(ctx, g.name, b.previousDB, without); err != nil {
+	if err := b.w.carry(ctx, []string{g.name}, b.previousDB, without); err != nil {
 		return local(err)
 	}
 	if err := b.w.begin(ctx); err != nil {

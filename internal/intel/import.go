@@ -234,15 +234,13 @@ func (b *builder) carryOthers(ctx context.Context, add *newFeed, remove string) 
 		if add != nil && s.Name == add.Name {
 			continue
 		}
-		if err := b.w.carry(ctx, s.Name, b.previousDB, nil); err != nil {
-			return nil, err
-		}
+		b.stay = append(b.stay, s.Name)
 		results = append(results, s)
 	}
 	if remove != "" && !removed {
 		return nil, fmt.Errorf("there is no imported feed %q in the bundle", remove)
 	}
-	return results, nil
+	return results, b.w.carry(ctx, b.stay, b.previousDB, nil)
 }
 
 func (b *builder) takeFeed(ctx context.Context, results []Source, add *newFeed) ([]Source, error) {

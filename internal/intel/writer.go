@@ -241,9 +241,12 @@ func tables() []table {
 	}
 }
 
-// carry copies a feed's rows from the database of an earlier bundle, without
-// those of the named records.
-func (w *writer) carry(ctx context.Context, name, from string, without []string) (err error) {
+// carry copies feeds' rows from the database of an earlier bundle, without those
+// of the named records. Many feeds at once take no longer than one.
+func (w *writer) carry(ctx context.Context, feeds []string, from string, without []string) (err error) {
+	if len(feeds) == 0 {
+		return nil
+	}
 	if err := w.attach(ctx, from, "earlier"); err != nil {
 		return fmt.Errorf("the bundle before: %w", err)
 	}
@@ -251,7 +254,7 @@ func (w *writer) carry(ctx context.Context, name, from string, without []string)
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
-	return w.end(w.copyRows(ctx, name, without))
+	return w.end(w.copyRows(ctx, feeds, without))
 }
 
 func (w *writer) attach(ctx context.Context, path, as string) error {
@@ -264,21 +267,29 @@ func (w *writer) detach(ctx context.Context, as string) error {
 	return err
 }
 
-func (w *writer) copyRows(ctx context.Context, name string, without []string) error {
-	if _, err := w.tx.ExecContext(ctx, "CREATE TEMP TABLE IF NOT EXISTS without (record TEXT PRIMARY KEY) WITHOUT ROWID; DELETE FROM without"); err != nil {
+func (w *writer) copyRows(ctx context.Context, feeds, without []string) error {
+	if err := errors.Join(w.fillSet(ctx, "wanted", feeds), w.fillSet(ctx, "without", without)); err != nil {
 		return err
 	}
-	for _, record := range without {
-		if _, err := w.tx.ExecContext(ctx, "INSERT OR IGNORE INTO without VALUES (?1)", record); err != nil {
+	for _, t := range tables() {
+		query := fmt.Sprintf("INSERT INTO main.%s SELECT * FROM earlier.%s WHERE feed IN temp.wanted", t.name, t.name)
+		if t.record && len(without) > 0 {
+			query += " AND substr(id, 1, instr(id || '#', '#') - 1) NOT IN temp.without"
+		}
+		if _, err := w.tx.ExecContext(ctx, query); err != nil {
 			return err
 		}
 	}
-	for _, t := range tables() {
-		query := fmt.Sprintf("INSERT INTO main.%s SELECT * FROM earlier.%s WHERE feed = ?1", t.name, t.name)
-		if t.record && len(without) > 0 {
-			query += " AND substr(id, 1, instr(id || '#', '#') - 1) NOT IN without"
-		}
-		if _, err := w.tx.ExecContext(ctx, query, name); err != nil {
+	return nil
+}
+
+// fillSet makes a temporary table of one column that holds these values.
+func (w *writer) fillSet(ctx context.Context, name string, values []string) error {
+	if _, err := w.tx.ExecContext(ctx, fmt.Sprintf("CREATE TEMP TABLE IF NOT EXISTS %s (value TEXT PRIMARY KEY) WITHOUT ROWID; DELETE FROM temp.%s", name, name)); err != nil {
+		return err
+	}
+	for _, v := range values {
+		if _, err := w.tx.ExecContext(ctx, fmt.Sprintf("INSERT OR IGNORE INTO temp.%s VALUES (?1)", name), v); err != nil {
 			return err
 		}
 	}
