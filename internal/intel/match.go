@@ -26,8 +26,7 @@ const (
 // gaps says, a sentence each, what could not be judged or only with old data.
 // used names the bundle. An error means that the bundle could not be read.
 func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
-	m := matching{bundle: b, home: vuln.Distribution(distro.ID, distro.Version, distro.Codename), known: b.manifest.Intelligence(),
-		scopes: map[string]scope{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
+	m := newMatching(b, distro)
 	for _, pkg := range pkgs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, nil, err
@@ -55,6 +54,11 @@ type matching struct {
 	absent    map[string]int      // ecosystem → packages not judged
 	unordered map[string][]string // ecosystem → versions that have no place
 	seen      map[string]bool     // ecosystems that were judged
+}
+
+func newMatching(b *Bundle, distro report.Distro) *matching {
+	return &matching{bundle: b, home: vuln.Distribution(distro.ID, distro.Version, distro.Codename), known: b.manifest.Intelligence(),
+		scopes: map[string]scope{}, absent: map[string]int{}, unordered: map[string][]string{}, seen: map[string]bool{}}
 }
 
 // scope is what there is to know of an ecosystem as packages write it.
@@ -99,14 +103,21 @@ func (m *matching) scope(ecosystem string) scope {
 	if ok {
 		return at
 	}
-	at.name = vuln.Canonical(ecosystem)
-	if family, _, _ := strings.Cut(m.home, ":"); at.name == family && family != "" {
-		at.name = m.home
-	}
+	at.name = ecosystemOf(ecosystem, m.home)
 	at.order, _ = vuln.OrderOf(at.name)
 	_, at.known = m.known.Ecosystems[at.name]
 	m.scopes[ecosystem] = at
 	return at
+}
+
+// ecosystemOf is an ecosystem as advisories have it. A distribution's package
+// that names no release belongs to home, the image's distribution.
+func ecosystemOf(ecosystem, home string) string {
+	name := vuln.Canonical(ecosystem)
+	if family, _, _ := strings.Cut(home, ":"); name == family && family != "" {
+		return home
+	}
+	return name
 }
 
 // mayKnow asks the filter, which is never wrong about what is not there.

@@ -1,0 +1,153 @@
+package intel
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/vuln"
+)
+
+// Judgeable is what a judgement of a package rests on, and nothing else of it:
+// thousands of images have the same ones. It can be a map's key and be stored.
+type Judgeable struct {
+	vuln.Subject
+	// Home is the ecosystem of the distribution that owns the package, if one
+	// does.
+	Home string `json:",omitempty"`
+}
+
+// JudgeableOf reduces a package of an image of the distribution.
+func JudgeableOf(distro report.Distro, p *event.Package) Judgeable {
+	home := vuln.Distribution(distro.ID, distro.Version, distro.Codename)
+	j := Judgeable{Subject: vuln.SubjectOf(p, ecosystemOf(p.Ecosystem, home))}
+	if p.Owner != "" {
+		j.Home = home
+	}
+	return j
+}
+
+// Catalogue numbers the distinct packages of many inventories, so that all of
+// them are judged at once: each distinct package is asked for once, and each
+// inventory is then a list of numbers. It is not safe for concurrent use.
+type Catalogue struct {
+	numbers map[Judgeable]uint32
+	list    []Judgeable
+}
+
+// Add gives the numbers of an inventory's packages, sorted, each once.
+func (c *Catalogue) Add(distro report.Distro, packages []event.Package) []uint32 {
+	if c.numbers == nil {
+		c.numbers = map[Judgeable]uint32{}
+	}
+	out := make([]uint32, 0, len(packages))
+	for i := range packages {
+		j := JudgeableOf(distro, &packages[i])
+		n, ok := c.numbers[j]
+		if !ok {
+			n = uint32(len(c.list))
+			c.numbers[j], c.list = n, append(c.list, j)
+		}
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Append numbers one more package, in the order in which a store kept them.
+func (c *Catalogue) Append(j Judgeable) {
+	if c.numbers == nil {
+		c.numbers = map[Judgeable]uint32{}
+	}
+	c.numbers[j], c.list = uint32(len(c.list)), append(c.list, j)
+}
+
+// List is the packages by their numbers. It is not to be changed.
+func (c *Catalogue) List() []Judgeable { return c.list }
+
+// Prints tells for every package of a catalogue what its findings are, as a
+// number that changes when they do; 0 for those without findings.
+type Prints []uint64
+
+// Prints judges the catalogue. likelihood says that a changed EPSS score counts
+// as a change too: publishers change them all every day, so that is only for
+// policies that read them.
+func (b *Bundle) Prints(ctx context.Context, c *Catalogue, likelihood bool) (Prints, error) {
+	m := newMatching(b, report.Distro{})
+	out := make(Prints, len(c.list))
+	for i := range c.list {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		found, err := m.findings(ctx, &c.list[i])
+		if err != nil {
+			return nil, fmt.Errorf("read the intelligence bundle %s: %w", b.manifest.Version, err)
+		}
+		if out[i], err = digestOf(found, likelihood); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// findings of what a catalogue holds.
+func (m *matching) findings(ctx context.Context, j *Judgeable) ([]event.Finding, error) {
+	if j.Home != "" && m.scope(j.Home).known {
+		return nil, nil
+	}
+	at := m.scope(j.Ecosystem)
+	if !at.known || at.order == nil || !m.bundle.mayKnow(j.Subject) {
+		return nil, nil
+	}
+	judged, err := m.bundle.judged(ctx, j.Subject, at.order)
+	return judged.findings, err
+}
+
+// digestOf is a hash of findings that is the same in every process.
+func digestOf(findings []event.Finding, likelihood bool) (uint64, error) {
+	if len(findings) == 0 {
+		return 0, nil
+	}
+	sum := fnv(0xcbf29ce484222325)
+	for _, f := range findings {
+		f.Ratings, f.Title, f.URL = nil, "", "" // nothing rests on them
+		if !likelihood {
+			f.EPSS, f.Percentile = 0, 0
+		}
+		data, err := json.Marshal(f)
+		if err != nil {
+			return 0, err
+		}
+		sum.add(data)
+	}
+	return uint64(sum) | 1, nil
+}
+
+// Of is the number of a whole inventory: it changes when a finding of one of
+// its packages does, when one comes or goes.
+func (p Prints) Of(numbers []uint32) uint64 {
+	sum := fnv(0xcbf29ce484222325)
+	var word [12]byte
+	for _, n := range numbers {
+		if int(n) < len(p) && p[n] != 0 {
+			binary.LittleEndian.PutUint32(word[:], n)
+			binary.LittleEndian.PutUint64(word[4:], p[n])
+			sum.add(word[:])
+		}
+	}
+	return uint64(sum)
+}
+
+// fnv is FNV-1a of 64 bits. It protects from nothing: whoever can choose
+// findings signs the bundle.
+type fnv uint64
+
+func (h *fnv) add(data []byte) {
+	for _, c := range data {
+		*h = (*h ^ fnv(c)) * 0x100000001b3
+	}
+}
