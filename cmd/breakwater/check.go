@@ -14,6 +14,7 @@ import (
 	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/check"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
@@ -21,6 +22,8 @@ type checkCommand struct {
 	format, output   string
 	severity, failOn string
 	kind             string
+	policies         []string
+	stage            string
 }
 
 func newCheckCommand(env *environment) *cobra.Command {
@@ -50,8 +53,10 @@ could not be read.`,
 	f := cmd.Flags()
 	f.StringVar(&c.format, "format", "table", "table, json or sarif")
 	f.StringVar(&c.output, "output", "", "write the result to this file instead of standard output")
-	f.StringVar(&c.severity, "severity", "low", "lowest severity that is shown and judged: low, medium, high, critical")
+	f.StringVar(&c.severity, "severity", "low", "lowest severity that is shown: low, medium, high, critical")
 	f.StringVar(&c.failOn, "fail-on", "", "exit with 1 when something of this severity or above is found")
+	f.StringArrayVar(&c.policies, "policy", nil, "policy file whose image.misconfigurations decides; may be given several times")
+	f.StringVar(&c.stage, "stage", "", "stage to judge for: development, staging, production")
 	f.StringVar(&c.kind, "type", "", "what the files are, instead of telling by name and content: dockerfile, kubernetes, compose")
 	return cmd
 }
@@ -64,6 +69,10 @@ func (c *checkCommand) run(ctx context.Context, env *environment, args []string)
 	if err != nil {
 		return failed(err)
 	}
+	judge, err := policySet(env, c.policies)
+	if err != nil {
+		return failed(err)
+	}
 	now := time.Now()
 	result, err := checks.Files(ctx, args, check.Options{Kind: c.kind, Now: now, Stdin: env.stdin})
 	if err != nil {
@@ -73,13 +82,33 @@ func (c *checkCommand) run(ctx context.Context, env *environment, args []string)
 		Schema: report.SchemaVersion, Tool: "breakwater " + version, Time: now.UTC(), Files: result.Files,
 		Misconfigurations: atLeast(result.Found, c.severity), Ignored: result.Ignored, Gaps: result.Gaps,
 	}
+	if judge != nil {
+		verdict := judge.Files(now, policy.Subject{Stage: c.stage}, result.Found, result.Ignored)
+		out.Verdict = &verdict
+	}
 	if err := c.write(env, out); err != nil {
 		return failed(err)
 	}
-	if c.failOn != "" && len(atLeast(out.Misconfigurations, c.failOn)) > 0 {
+	if c.failOn != "" && len(atLeast(result.Found, c.failOn)) > 0 || out.Verdict != nil && !out.Verdict.Allowed {
 		return refused()
 	}
 	return nil
+}
+
+// policySet reads policy files; nil when none is named.
+func policySet(env *environment, files []string) (*policy.Set, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	var all []*policy.Policy
+	for _, file := range files {
+		policies, err := readPolicies(env, file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, policies...)
+	}
+	return policy.NewSet(0, all)
 }
 
 func (c *checkCommand) validate() error {

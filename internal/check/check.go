@@ -100,16 +100,19 @@ type violation struct {
 }
 
 func (c *Check) violation(s subject) violation {
-	line := s.line
-	if s.lineOf != nil && len(c.at) > 0 {
-		line = s.lineOf(c.at...)
+	line, lines := s.line, append([]int{s.line}, s.enclosing...)
+	for i := range c.at {
+		if s.lineOf != nil {
+			line = s.lineOf(c.at[:i+1]...)
+			lines = append(lines, line)
+		}
 	}
 	return violation{
 		Misconfiguration: event.Misconfiguration{
 			ID: c.ID, Title: c.Title, Severity: c.Severity, Message: c.message.fill(s.variables), Remediation: c.Remediation,
 			References: c.References, Resource: s.resource, Place: s.place(line),
 		},
-		lines: append([]int{line, s.line}, s.enclosing...),
+		lines: lines,
 	}
 }
 

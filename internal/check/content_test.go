@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"testing"
+	"testing/fstest"
 
 	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/check"
@@ -17,3 +18,5 @@ func TestContent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func fsOf(text string) fstest.MapFS { return fstest.MapFS{"c.yaml": {Data: []byte(text)}} }

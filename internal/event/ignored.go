@@ -8,3 +8,9 @@ type Ignored struct {
 	Reason string    `json:"reason"`
 	Until  time.Time `json:"until,omitzero"` // the last day, UTC; zero: no end
 }
+
+// Kinds of content that need no pass over the layers, as in report.Looked.
+const (
+	LookedMisconfigurations = "misconfigurations"
+	LookedSignatures        = "signatures"
+)

@@ -20,12 +20,14 @@ const (
 
 // imageSection is what a policy says about images.
 type imageSection struct {
-	unscanned   string
-	source      string
-	maxSeverity *maxSeverity
-	malware     *contentLimit
-	secrets     *contentLimit
-	rules       []rule
+	unscanned         string
+	source            string
+	maxSeverity       *maxSeverity
+	malware           *contentLimit
+	secrets           *contentLimit
+	misconfigurations *misconfigurations
+	origin            origin
+	rules             []rule
 }
 
 // maxSeverity is the highest severity that passes, per kind of finding. A
@@ -42,16 +44,19 @@ const severityNone event.Severity = "none"
 
 func (ps parser) imageSection(v document.Value) *imageSection {
 	s := &imageSection{unscanned: UnscannedScan, source: v.Source()}
-	v.Map(document.Fields{
+	fields := document.Fields{
 		"unscanned": func(v document.Value) {
 			s.unscanned, s.source = v.Word(UnscannedScan, UnscannedDeny, UnscannedAllow), v.Source()
 		},
-		"maxSeverity": func(v document.Value) { s.maxSeverity = parseMaxSeverity(v) },
-		"rules":       func(v document.Value) { s.rules = parseRules(v, "image", ps.envs.image) },
-		"malware":     func(v document.Value) { s.malware = parseContentLimit(v) },
-		"secrets":     func(v document.Value) { s.secrets = parseContentLimit(v) },
-		"licenses":    nil, "signedBy": nil, "bases": nil,
-	})
+		"maxSeverity":       func(v document.Value) { s.maxSeverity = parseMaxSeverity(v) },
+		"rules":             func(v document.Value) { s.rules = parseRules(v, "image", ps.envs.image) },
+		"malware":           func(v document.Value) { s.malware = parseContentLimit(v) },
+		"secrets":           func(v document.Value) { s.secrets = parseContentLimit(v) },
+		"licenses":          nil,
+		"misconfigurations": func(v document.Value) { s.misconfigurations = parseMisconfigurations(v) },
+	}
+	s.origin.fields(fields)
+	v.Map(fields)
 	return s
 }
 
@@ -135,6 +140,10 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 		s.judgeSeverity(j, p, facts, kept)
 	}
 	s.judgeContent(j, p, &facts)
+	if s.misconfigurations != nil && s.looked(j, p, &facts, event.LookedMisconfigurations, "Scan it with `breakwater scan`") {
+		s.misconfigurations.judge(j, p, facts.Misconfigurations)
+	}
+	s.judgeOrigin(j, p, &facts)
 	if len(s.rules) == 0 {
 		return
 	}

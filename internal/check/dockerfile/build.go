@@ -66,8 +66,9 @@ func (b *builder) from(in *Instruction) string {
 		b.file.Targets = append(b.file.Targets, s.Name)
 	}
 	b.vars, b.workdir, b.shell = variables{}, "", ""
+	s.Origin = s.Base.Reference
 	if from := b.find(s.Base.Reference); from != nil {
-		s.Base.Stage, s.User = true, from.User
+		s.Base.Stage, s.User, s.Origin = true, from.User, from.Origin
 		from.Used = true
 	}
 	b.stage = s

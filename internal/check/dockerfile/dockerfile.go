@@ -35,6 +35,7 @@ type Stage struct {
 	Index        int            `json:"index"`
 	Line         int            `json:"line"`
 	Base         Base           `json:"base"`
+	Origin       string         `json:"origin"`   // the image at the end of the stages that it builds on
 	Platform     string         `json:"platform"` // of --platform, as written
 	Final        bool           `json:"final"`    // the last one, which becomes the image
 	Used         bool           `json:"used"`     // final, or another stage builds on it or copies from it
