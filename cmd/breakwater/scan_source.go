@@ -29,6 +29,7 @@ type sourceFlags struct {
 	engine, platform, cache string
 	noCache                 bool
 	cacheSize               int64
+	maxFiles, maxContent    int64
 	containerd, storage     string
 	ca, user, passwordFile  string
 }
@@ -43,6 +44,8 @@ func (s *sourceFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.platform, "platform", "", "of an image for several, the one for this os/arch[/variant] (default: this host's)")
 	f.StringVar(&s.cache, "cache", "", "folder that keeps what layers hold, so that each is read once (default: the user's cache folder)")
 	f.Int64Var(&s.cacheSize, "cache-size", scan.DefaultCache>>20, "megabytes that the cache may take")
+	f.Int64Var(&s.maxFiles, "max-files", image.DefaultLimits().Entries, "files of one image that are read at most; beyond it, the scan fails")
+	f.Int64Var(&s.maxContent, "max-content", image.DefaultLimits().Bytes>>30, "gigabytes of unpacked content that are read at most; beyond it, the scan fails")
 	f.BoolVar(&s.noCache, "no-cache", false, "keep nothing, and read every layer")
 }
 
@@ -50,6 +53,10 @@ func (s *sourceFlags) add(f *pflag.FlagSet) {
 // without: it only saves time.
 func (s *sourceFlags) options(env *environment, o *scan.Options) error {
 	o.Engine, o.Containerd, o.Storage, o.Platform = s.engine, s.containerd, s.storage, s.platform
+	if s.maxFiles < 1 || s.maxContent < 1 || s.maxContent > 1<<20 || s.cacheSize < 1 || s.cacheSize > 1<<30 {
+		return usage("scan: --max-files, --max-content and --cache-size are at least 1, and not beyond reason")
+	}
+	o.Limits.Entries, o.Limits.Bytes = s.maxFiles, s.maxContent<<30
 	registry, err := s.registry()
 	if err != nil {
 		return err
