@@ -23,10 +23,10 @@ const module = "github.com/breakwater-sec/breakwater"
 // floors; its own subfolders belong to it.
 var layers = map[string]int{
 	"internal/event": 0, "api": 0, "content": 0, "bpf": 0,
-	"internal/document": 0, "internal/condition": 0, "internal/durable": 0, "internal/vex": 0,
+	"internal/document": 0, "internal/condition": 0, "internal/durable": 0, "internal/license": 0, "internal/vex": 0,
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
-	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/spool": 1, "internal/confine": 1,
+	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/baseline": 1, "internal/spool": 1, "internal/confine": 1,
 	"internal/check":  1,
 	"internal/secret": 1, "internal/malware": 1,
 
@@ -50,6 +50,10 @@ var sideways = map[string]map[string]string{
 	"api":                {"internal/event": "the messages carry the vocabulary"},
 	"internal/vex":       {"internal/event": "statements speak of findings in the vocabulary"},
 	"internal/report":    {"internal/policy": "a report carries the image configuration that policy judges"},
+	"internal/baseline": {
+		"internal/report": "it takes what is accepted out of a report",
+		"internal/policy": "and out of the facts that policy judges",
+	},
 	"internal/advice": {
 		"internal/report": "advice is a part of the report that it is drawn from",
 		"internal/vuln":   "the lowest version that fixes all is so by the order of its ecosystem",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/breakwater-sec/breakwater/internal/advice"
 	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -21,6 +22,7 @@ type scanCommand struct {
 	policies      []string
 	source        sourceFlags
 	out           outputFlags
+	compare       compareFlags
 	intel, stage  string
 	quiet, verify bool
 	secrets       bool
@@ -52,8 +54,10 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&s.policies, "policy", nil, "policy file to judge by; may be given several times")
 	s.out.add(f)
+	s.compare.add(f)
 	s.source.add(f)
 	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
+	s.trust.add(f)
 	f.StringVar(&s.stage, "stage", "", "stage to judge for: development, staging, production")
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
 	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
@@ -65,7 +69,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 }
 
 func (s *scanCommand) run(ctx context.Context, env *environment, target string) error {
-	if err := s.out.check(); err != nil {
+	if err := cmp.Or(s.out.check(), s.compare.check()); err != nil {
 		return err
 	}
 	judge, err := s.judge(env)
@@ -87,19 +91,22 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	if err := s.clamd(ctx, &options); err != nil {
 		return err
 	}
-	if judge != nil {
-		options.Judge = judge
-	}
+	options.Judge = s.compare.judge(judge)
 	if err := s.source.options(env, &options); err != nil {
 		return err
 	}
 	rep, err := scan.Image(ctx, options)
 	progress.clear()
+	if options.Trust, err = s.trust.read(env); err != nil {
+		return failed(err)
+	}
 	if err != nil {
 		return failed(err)
 	}
 	rep.Notes = append(rep.Notes, notes...)
-	rep.Advice = advice.Of(rep)
+	if err := s.compare.finish(ctx, rep, options); err != nil {
+		return failed(err)
+	}
 	if err := s.out.write(env, rep); err != nil {
 		return failed(err)
 	}
@@ -110,10 +117,10 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 }
 
 func (s *scanCommand) judge(env *environment) (*policy.Set, error) {
-	if len(s.policies) == 0 {
-		return nil, nil
+	all, err := s.compare.policies()
+	if err != nil || len(s.policies)+len(all) == 0 {
+		return nil, err
 	}
-	var all []*policy.Policy
 	for _, file := range s.policies {
 		policies, err := readPolicies(env, file)
 		if err != nil {

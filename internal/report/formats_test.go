@@ -281,3 +281,26 @@ func TestRank(t *testing.T) {
 		}
 	}
 }
+
+func TestCompare(t *testing.T) {
+	old, now := sample(), sample()
+	old.Verdict = &event.Verdict{Allowed: true}
+	now.Packages[1].Version = "4.17.21"
+	now.Packages = append(now.Packages[1:], event.Package{Name: "left-pad", Version: "1.0.0", Ecosystem: "npm"})
+	now.Findings = append(now.Findings[:1:1], event.Finding{ID: "CVE-2026-0009", Severity: event.SeverityHigh, Package: now.Packages[1]})
+	d := report.Compare(old, now)
+	if d.Other != "app:1" || d.Verdict != "was allowed, is refused" || len(d.Added) != 1 || d.Added[0].Name != "left-pad" ||
+		len(d.Removed) != 1 || d.Removed[0].Name != "libc6" || len(d.Changed) != 1 || d.Changed[0] != (report.Change{Name: "lodash", Ecosystem: "npm", From: "4.17.15", To: "4.17.21"}) ||
+		len(d.New) != 1 || d.New[0].ID != "CVE-2026-0009" || len(d.Gone) != 2 {
+		t.Errorf("got %+v", d)
+	}
+	same := report.Compare(old, sample())
+	if len(same.Added)+len(same.Removed)+len(same.Changed)+len(same.New)+len(same.Gone) != 0 {
+		t.Errorf("the same differs: %+v", same)
+	}
+	now.Compared = d
+	var out bytes.Buffer
+	if err := report.Table(&out, now, report.Look{}); err != nil || !strings.Contains(out.String(), "vulnerabilities: 1 new (1 high), 2 gone\n      + CVE-2026-0009") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}

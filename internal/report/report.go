@@ -50,6 +50,8 @@ type Report struct {
 	Advice *Advice `json:"advice,omitempty"`
 	// Intelligence that the findings came from; nil when there was none.
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
+	// Compared is what changed since another scan; nil when none was named.
+	Compared *Difference `json:"compared,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
 	// Notes says what else a reader should know of this scan, one sentence

@@ -25,6 +25,7 @@ func Table(w io.Writer, r *Report, look Look) error {
 	t := &table{w: bufio.NewWriter(w), colour: look.Colour, width: look.Width}
 	t.head(r)
 	t.verdict(r.Verdict, r.Gaps)
+	t.difference(r.Compared)
 	t.advice(r.Advice)
 	switch {
 	case r.Intelligence == nil:
