@@ -36,7 +36,7 @@ func openDockerStore(dir, digest string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotInPlace, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was only read
 	limits := DefaultLimits()
 	config, err := readIn(root, "image/overlay2/imagedb/content/sha256/"+name, limits.Metadata)
 	if err != nil {

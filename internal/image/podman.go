@@ -47,7 +47,7 @@ func (s Storage) Open(_ context.Context, want string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage %s: %w", s.Path, reason(err))
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was only read
 	for _, driver := range []string{"overlay", "vfs"} {
 		img, err := findStored(root, driver, want)
 		if err != nil {

@@ -318,7 +318,7 @@ func explainAnswer(host string, answer *transport.Error) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("not found in registry %s: %s", host, words)
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("registry %s limits how often it is asked (%s); log in for a higher limit, or try again later", host, words)
+		return &limitedError{fmt.Sprintf("registry %s limits how often it is asked (%s); log in for a higher limit, or try again later", host, words)}
 	}
 	return fmt.Errorf("registry %s answers %d: %s", host, answer.StatusCode, words)
 }

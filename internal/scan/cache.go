@@ -113,7 +113,7 @@ func randomKey() (key inventory.Key) {
 func buildID() string {
 	f, err := elf.Open("/proc/self/exe")
 	if err == nil {
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		if s := f.Section(".note.go.buildid"); s != nil {
 			if data, err := s.Data(); err == nil {
 				return string(data)

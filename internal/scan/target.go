@@ -80,7 +80,7 @@ func ParseTarget(s string) (Target, error) {
 		}
 		return Target{name: s}, nil
 	case kind == fromHost && rest != "":
-		return Target{}, fmt.Errorf("target %q: nothing may follow host:", s)
+		return Target{}, fmt.Errorf("target %q: nothing may follow the colon of host", s)
 	case kind == fromHost:
 		return Target{kind: kind}, nil
 	case rest == "":
