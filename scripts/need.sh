@@ -36,6 +36,7 @@ nc|netcat-openbsd|listeners that attacks try to reach
 gcc|gcc|the race detector
 /usr/include/stdlib.h|libc6-dev|the race detector
 openssl|openssl|certificates of test receivers
+rpm|rpm|what RPM itself says of versions
 shellcheck|shellcheck|checks the scripts
 docker-registry|docker-registry|a real registry to pull from
 podman|podman|a real storage of Podman's

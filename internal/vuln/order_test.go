@@ -90,24 +90,136 @@ v2.0.1+incompatible`},
 1.0.post456
 1.1.dev1
 1!0.1`},
-	"Alpine": {"apk-tools, version syntax: suffixes _alpha _beta _pre _rc before the release, _p after, -r", `
+	"Alpine": {"apk-package(5) and APKBUILD(5): suffixes before and after the release, letters, -r", `
 1.0_alpha
+1.0_alpha2
 1.0_beta
+1.0_pre
+1.0_rc
 1.0_rc1
 1.0
 1.0-r1
+1.0-r2
 1.0-r10
+1.0_cvs
+1.0_svn
+1.0_git20200101
+1.0_git20210101
 1.0_p1
+1.0_p1-r1
 1.0a
-1.1`},
-	"AlmaLinux": {"rpm's version comparison: epoch, tilde and caret", `
+1.0b
+1.1
+1.1.1w-r1
+1.2
+1.10
+20200101`},
+	"AlmaLinux": {"rpm's documentation of version comparison: epoch, tilde before, caret after, letters before digits", `
 1.0~rc1-1
+1.0~rc2-1
+1.0-0.1.rc1.el9
 1.0-1
-1.0-2
+1.0-1.el9
+1.0-1.el9_3
+1.0-1.el9_3.1
+1.0-1.el9_10
+1.0-2 = 0:1.0-2 = 1.0-02
+1.0-10
 1.0^git1-1
-1.0.1-1
+1.0^git2-1
+1.0a-1 = 1.0.a-1
+1.0.1-1 = 1.0.01-1
 1.1-1
-1:0.1-1`},
+1.10-1
+1:0.1-1
+1:0.1-1.module+el8.9.0+1+1
+2:0-1`},
+	"Maven": {"Maven's POM reference, version order specification, and its examples", `
+1-alpha = 1.0-alpha
+1-alpha-1 = 1-a1 = 1alpha1
+1-alpha2
+1-alpha10
+1-beta
+1-milestone
+1-rc = 1-cr
+1-SNAPSHOT
+1 = 1.0 = 1.0.0 = 1-ga = 1-final = 1-release
+1-sp
+1-foo2
+1-foo10
+1-1
+1.1
+1.1.1
+1.2
+1.10
+2.0.0.Beta1
+2.0.0.Final = 2.0
+2.0.1`},
+	"RubyGems": {"Gem::Version: a letter makes a prerelease", `
+0.9
+1.0.a
+1.0.a.2
+1.0.b1
+1.0.rc1
+1.0 = 1 = 1.0.0
+1.0.1
+1.2
+1.10
+2.2.3
+2.2.3.1`},
+	"NuGet": {"NuGet, package versioning: normalised numbers, labels in the order of ASCII without case, metadata ignored", `
+1.0.1-aaa
+1.0.1-alpha10
+1.0.1-alpha2
+1.0.1-beta = 1.0.1-BETA
+1.0.1-open
+1.0.1-rc.2
+1.0.1-rc.10
+1.0.1-zzz
+1.0.1 = 1.0.1.0 = 1.0.1+meta
+1.0.1.1
+1.0.2
+1.10`},
+	"Packagist": {"PHP's version_compare: dev, alpha, beta, RC, the release, patches", `
+1.0-dev
+1.0-alpha1
+1.0-alpha2
+1.0-beta1
+1.0-RC1
+1.0
+1.0.1
+1.2
+1.10`},
+	"crates.io": {"Semantic Versioning 2.0.0 §11", `
+1.0.0-alpha
+1.0.0-alpha.1
+1.0.0
+1.0.1`},
+	"Pub": {"pub.dev, versioning: semantic versions, builds after the release", `
+1.0.0-dev.1
+1.0.0-dev.10
+1.0.0
+1.0.0+1
+1.0.0+2
+1.0.1`},
+	"Hackage": {"Haskell's package versioning policy: lists of numbers", `
+1.0
+1.0.0
+1.0.1
+1.2
+1.10`},
+	"CRAN": {"R's package_version: lists of numbers, dashes as dots", `
+0.9-1
+1.0
+1.0-1 = 1.0.1
+1.0-2
+1.2
+1.10`},
+	"Bitnami": {"Semantic Versioning 2.0.0 §11; the number after the dash is Bitnami's own build", `
+1.0.0
+1.0.1
+1.2.0
+1.10.0`},
 }
 
 func TestOrders(t *testing.T) {
@@ -172,6 +284,50 @@ func TestDebianAgreesWithDpkg(t *testing.T) {
 	}
 }
 
+// TestRPMAgreesWithRPM compares random versions with RPM's own judgement.
+func TestRPMAgreesWithRPM(t *testing.T) {
+	rpm, err := exec.LookPath("rpm")
+	if err != nil {
+		testenv.Missing(t, "needs rpm: %v", err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	version := func(release bool) string {
+		var s strings.Builder
+		if random.IntN(4) == 0 {
+			fmt.Fprintf(&s, "%d:", random.IntN(2))
+		}
+		s.WriteString("1")
+		for range random.IntN(6) {
+			s.WriteByte("0129.~^+_aZz"[random.IntN(12)])
+		}
+		if release {
+			fmt.Fprintf(&s, "-%d%c%d", random.IntN(3), ".~^_a"[random.IntN(5)], random.IntN(3))
+		}
+		return s.String()
+	}
+	var script strings.Builder
+	var pairs [][2]string
+	for i := range 2000 {
+		release := i%2 == 0
+		pairs = append(pairs, [2]string{version(release), version(release)})
+		fmt.Fprintf(&script, "print(rpm.vercmp(%q, %q), ' ') ", pairs[len(pairs)-1][0], pairs[len(pairs)-1][1])
+	}
+	out, err := exec.CommandContext(t.Context(), rpm, "--eval", "%{lua: "+script.String()+"}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := strings.Fields(string(out))
+	if len(answers) != len(pairs) {
+		t.Fatalf("rpm gave %d answers for %d pairs", len(answers), len(pairs))
+	}
+	for i, p := range pairs {
+		got, err := vuln.CompareRPM(p[0], p[1])
+		if err != nil || fmt.Sprint(sign(got)) != answers[i] {
+			t.Errorf("compare(%q, %q) = %d, %v; rpm says %s", p[0], p[1], got, err, answers[i])
+		}
+	}
+}
+
 func randomDebian(r *rand.Rand) string {
 	part := func(alphabet string) string {
 		var s strings.Builder
@@ -219,7 +375,7 @@ func FuzzOrders(f *testing.F) {
 			t.Fatalf("compare(%q, %q): %v, the other way %v", a, b, err, err2)
 		}
 		base, _, _ := strings.Cut(ecosystem, ":")
-		ours := base == "Debian" || base == "Go" || base == "npm"
+		ours := base == "Debian" || base == "Go" || base == "npm" || base == "AlmaLinux"
 		if err == nil && ours && sign(ab) != -sign(ba) {
 			t.Fatalf("compare(%q, %q) = %d, the other way %d", a, b, ab, ba)
 		}

@@ -89,12 +89,12 @@ func SQLite(t testing.TB, packages ...Package) []byte {
 		"CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)",
 		"CREATE TABLE 'Name' (key TEXT NOT NULL, hnum INTEGER NOT NULL, idx INTEGER NOT NULL)",
 	} {
-		if _, err := db.Exec(q); err != nil {
+		if _, err := db.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, p := range packages {
-		if _, err := db.Exec("INSERT INTO Packages (blob) VALUES (?)", p.Header()); err != nil {
+		if _, err := db.ExecContext(t.Context(), "INSERT INTO Packages (blob) VALUES (?)", p.Header()); err != nil {
 			t.Fatal(err)
 		}
 	}
