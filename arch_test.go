@@ -44,6 +44,7 @@ var layers = map[string]int{
 var sideways = map[string]map[string]string{
 	"internal/auth":      {"internal/store": "accounts and sessions are rows that the store keeps"},
 	"internal/web":       {"internal/store": "pages show its rows through its filters", "internal/auth": "every page asks who is reading"},
+	"internal/license":   {"internal/event": "what a file states is told in the vocabulary"},
 	"internal/config":    {"internal/notify": "an output is configured in its driver's own words"},
 	"internal/enforce":   {"internal/sensor": "enforcement writes the maps of the programs that the sensor loaded"},
 	"internal/condition": {"internal/document": "a condition that does not compile is reported at its place in the document"},

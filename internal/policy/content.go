@@ -77,7 +77,7 @@ func (l *contentLimit) passes(name string, s event.Severity, p event.Place) bool
 	})
 }
 
-// judgeContent holds malware, secrets and licences against their limits.
+// judgeContent holds malware and secrets against their limits.
 func (s *imageSection) judgeContent(j *judgement, p *Policy, facts *ImageFacts) {
 	if s.malware != nil && s.looked(j, p, facts, event.LookedMalware, "Scan it where a malware engine answers: `breakwater scan --malware clamd://…`") {
 		var over []string

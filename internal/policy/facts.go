@@ -26,6 +26,7 @@ type ImageFacts struct {
 
 	Malware           []event.Malware          `json:"malware"`
 	Secrets           []event.Secret           `json:"secrets"`
+	Licenses          []event.License          `json:"licenses"` // of files that belong to no package
 	Misconfigurations []event.Misconfiguration `json:"misconfigurations"`
 	Signatures        []event.Signature        `json:"signatures"`
 	// Looked says which kinds of content were looked for; see report.Report.

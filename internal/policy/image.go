@@ -25,6 +25,7 @@ type imageSection struct {
 	maxSeverity       *maxSeverity
 	malware           *contentLimit
 	secrets           *contentLimit
+	licenses          *licenseLimit
 	misconfigurations *misconfigurations
 	origin            origin
 	rules             []rule
@@ -52,7 +53,7 @@ func (ps parser) imageSection(v document.Value) *imageSection {
 		"rules":             func(v document.Value) { s.rules = parseRules(v, "image", ps.envs.image) },
 		"malware":           func(v document.Value) { s.malware = parseContentLimit(v) },
 		"secrets":           func(v document.Value) { s.secrets = parseContentLimit(v) },
-		"licenses":          nil,
+		"licenses":          func(v document.Value) { s.licenses = parseLicenseLimit(v) },
 		"misconfigurations": func(v document.Value) { s.misconfigurations = parseMisconfigurations(v) },
 	}
 	s.origin.fields(fields)
@@ -130,6 +131,15 @@ func (s *Set) WantsScan(subject Subject) bool {
 	})
 }
 
+// LooksFor says whether a policy speaks of that kind of content, so that a scan
+// should look for it.
+func (s *Set) LooksFor(kind string) bool {
+	return slices.ContainsFunc(s.policies, func(p *Policy) bool {
+		return p.image != nil && (kind == event.LookedSecrets && p.image.secrets != nil ||
+			kind == event.LookedMalware && p.image.malware != nil || kind == event.LookedLicenses && p.image.licenses != nil)
+	})
+}
+
 func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 	if !facts.Scanned {
 		s.unknown(j, p, "image.unscanned", "The image has not been scanned", "Scan it with `breakwater scan`")
@@ -140,6 +150,7 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 		s.judgeSeverity(j, p, facts, kept)
 	}
 	s.judgeContent(j, p, &facts)
+	s.judgeLicenses(j, p, &facts)
 	if s.misconfigurations != nil && s.looked(j, p, &facts, event.LookedMisconfigurations, "Scan it with `breakwater scan`") {
 		s.misconfigurations.judge(j, p, facts.Misconfigurations)
 	}

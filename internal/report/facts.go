@@ -13,7 +13,7 @@ func (r *Report) Facts() policy.ImageFacts {
 		Packages: r.Packages,
 		Config:   r.Config,
 		Gaps:     r.Gaps,
-		Malware:  r.Malware, Secrets: r.Secrets, Misconfigurations: r.Misconfigurations,
+		Malware:  r.Malware, Secrets: r.Secrets, Licenses: r.Licenses, Misconfigurations: r.Misconfigurations,
 		Signatures: r.Signatures, Looked: r.Looked,
 	}
 }

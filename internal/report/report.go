@@ -38,9 +38,11 @@ type Report struct {
 	Accepted          []Accepted               `json:"accepted,omitempty"`
 	Malware           []event.Malware          `json:"malware,omitempty"`
 	Secrets           []event.Secret           `json:"secrets,omitempty"`
+	// Licenses are those of licence files that belong to no package.
+	Licenses          []event.License          `json:"licenses,omitempty"`
 	Misconfigurations []event.Misconfiguration `json:"misconfigurations,omitempty"`
 	Signatures        []event.Signature        `json:"signatures,omitempty"`
-	// Looked says which kinds of content were looked for ("malware", "secrets",
+	// Looked says which kinds of content were looked for ("malware", "secrets", "licenses",
 	// "misconfiguration", "signatures"): the absence of a finding means nothing
 	// for the others.
 	Looked []string `json:"looked,omitempty"`
@@ -48,10 +50,10 @@ type Report struct {
 	Engines []string `json:"engines,omitempty"`
 	// Advice on what to change; nil when there is none, or nobody asked.
 	Advice *Advice `json:"advice,omitempty"`
-	// Intelligence that the findings came from; nil when there was none.
-	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Compared is what changed since another scan; nil when none was named.
 	Compared *Difference `json:"compared,omitempty"`
+	// Intelligence that the findings came from; nil when there was none.
+	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
 	// Notes says what else a reader should know of this scan, one sentence

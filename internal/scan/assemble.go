@@ -66,6 +66,10 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 	if o.Malware != nil {
 		rep.Engines = append(rep.Engines, o.Malware.Describe())
 	}
+	if err := addMisconfigurations(rep, &img.Config); err != nil {
+		return nil, err
+	}
+	addLicenses(rep, results, layers)
 	if o.Look.Secrets {
 		if err := addConfigured(rep, &img.Config); err != nil {
 			return nil, fmt.Errorf("secrets: %w", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
+	"github.com/breakwater-sec/breakwater/internal/license"
 	"github.com/breakwater-sec/breakwater/internal/secret"
 )
 
@@ -41,6 +42,9 @@ type Look struct {
 	Malware string `json:"malware,omitempty"`
 	// Secrets looks for credentials in text, also in the image's configuration.
 	Secrets bool `json:"secrets,omitempty"`
+	// Licenses looks for licences in files; those that packages state by
+	// themselves are known anyway.
+	Licenses bool `json:"licenses,omitempty"`
 }
 
 // kind is one kind of content that can be looked for.
@@ -58,6 +62,7 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{event.LookedMalware, func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, r *relay) (any, error) { return r, nil }},
+		{event.LookedLicenses, func(l Look) bool { return l.Licenses }, func(Look) string { return "1" }, func(Look, *relay) (any, error) { return license.Files{}, nil }},
 		{event.LookedSecrets, func(l Look) bool { return l.Secrets }, func(Look) string { return secret.Version() }, func(Look, *relay) (any, error) { return secret.New() }},
 	}
 }
