@@ -20,6 +20,7 @@ import (
 
 type scanCommand struct {
 	policies      []string
+	trust         trustFlag
 	source        sourceFlags
 	out           outputFlags
 	compare       compareFlags

@@ -93,7 +93,7 @@ func TestMalwareEngineThatFails(t *testing.T) {
 	for range 2 {
 		f := &finder{}
 		rep := mustScan(t, scan.Options{Target: target, Malware: f, Cache: cache})
-		if len(rep.Malware) != 1 || len(rep.Looked) != 0 || len(f.seen) != 2 {
+		if len(rep.Malware) != 1 || slices.Contains(rep.Looked, "malware") || len(f.seen) != 2 {
 			t.Errorf("found %+v, looked %q, saw %d files", rep.Malware, rep.Looked, len(f.seen))
 		}
 		for _, want := range []string{"layer 0: a: malware: the engine is away", "malware was not looked for in every file"} {

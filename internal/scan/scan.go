@@ -18,6 +18,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/signature"
 	"github.com/breakwater-sec/breakwater/internal/vex"
 )
 
@@ -63,6 +64,8 @@ type Options struct {
 	VEX *vex.Set
 	// Judge may be nil: then the report has no verdict.
 	Judge Judge
+	// Trust says whose signatures count; nil: they are not looked for.
+	Trust *signature.Trust
 	// Stage and Host are facts for the policy's scope and mode.
 	Stage, Host string
 	// Verify hashes every layer of an archive; see image.Options. An engine's
@@ -121,6 +124,7 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 	}
 	rep.Schema, rep.Tool, rep.Time, rep.Target = report.SchemaVersion, o.Tool, time.Now().UTC().Truncate(time.Second), o.Target
 	rep.Gaps = append(rep.Gaps, o.Gaps...)
+	o.addSignatures(reading, rep)
 	if err := match(ctx, o.Matcher, rep); err != nil {
 		return nil, fmt.Errorf("%s: matching with intelligence: %w", target, err)
 	}
