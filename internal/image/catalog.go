@@ -9,6 +9,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
+// IsRegistry says whether a word is a registry's address, HOST or HOST:PORT.
+func IsRegistry(address string) bool {
+	_, err := name.NewRegistry(address, name.StrictValidation)
+	return err == nil
+}
+
 // Repositories lists what a registry's catalog names, at most limit. Many
 // registries of the public show none.
 func (r *Registry) Repositories(ctx context.Context, host string, limit int) (repos []string, err error) {

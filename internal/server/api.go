@@ -40,6 +40,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	inner.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, http.StatusNotFound, "the API has no "+r.Method+" "+r.URL.Path+": see /api/v1/openapi.json")
 	})
+	mux.HandleFunc("POST /api/v1/registries/{name}/notifications", s.notified) // it has a token of its own
 	mux.Handle("/api/", s.known(inner))
 }
 
@@ -64,6 +65,12 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/images", s.apiImages)
 	huma.Get(a, "/api/v1/images/{digest}", s.apiImage)
 	huma.Get(a, "/api/v1/where", s.apiWhere)
+	huma.Get(a, "/api/v1/registries", s.apiRegistries)
+	huma.Get(a, "/api/v1/registries/{name}", s.apiRegistry)
+	huma.Get(a, "/api/v1/registries/{name}/tags", s.apiTargets)
+	huma.Put(a, "/api/v1/registries/{name}", s.apiPutRegistry, limited)
+	huma.Delete(a, "/api/v1/registries/{name}", s.apiDeleteRegistry)
+	huma.Post(a, "/api/v1/registries/{name}/crawl", s.apiCrawl, limited)
 	huma.Get(a, "/api/v1/policies", s.apiPolicies)
 	huma.Get(a, "/api/v1/policies/{name}", s.apiPolicy)
 	huma.Get(a, "/api/v1/policies/{name}/versions", s.apiVersions)
@@ -75,6 +82,11 @@ func (s *Server) operations(a huma.API) {
 	huma.Post(a, "/api/v1/agents/enrol", s.apiEnrol, strangers, limited)
 	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
+	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "notify-registry", Method: http.MethodPost, Path: "/api/v1/registries/{name}/notifications",
+		Summary:    "What a registry sends when an image was pushed: of the distribution registry, Harbor or GitHub",
+		Security:   []map[string][]string{{"token": {}}},
+		Parameters: []*huma.Param{{Name: "name", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}},
+		Responses:  map[string]*huma.Response{"204": {Description: "what was pushed is read next"}}})
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "stream-incidents", Method: http.MethodGet, Path: streamPath,
 		Summary:   "New incidents as server-sent events",
 		Responses: map[string]*huma.Response{"200": {Description: "events named incident", Content: map[string]*huma.MediaType{"text/event-stream": {}}}}})
@@ -115,7 +127,10 @@ func apiError(err error) error {
 	var bad badEnrolment
 	var wrong document.Errors
 	var stage badStage
+	var registry badRegistry
 	switch {
+	case errors.As(err, &registry):
+		return huma.Error400BadRequest(registry.Error())
 	case errors.As(err, &stage):
 		return huma.Error400BadRequest(stage.Error())
 	case errors.As(err, &wrong):

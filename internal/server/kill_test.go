@@ -16,6 +16,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/server"
 	"github.com/breakwater-sec/breakwater/internal/spool"
 	"github.com/breakwater-sec/breakwater/internal/store"
@@ -30,6 +31,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if scan.IsReader(os.Args) { // the confined child of a scan
+		os.Exit(scan.Reader(os.Stdin, os.Stdout))
+	}
 	if dir := os.Getenv(serveDir); dir != "" {
 		if err := serveUntilKilled(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)

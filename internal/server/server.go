@@ -28,6 +28,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/web"
 )
@@ -86,6 +87,10 @@ type Server struct {
 	live     *live
 	rejudge  chan struct{}
 	handouts *handouts
+	matcher  *matcher
+	crawler  *crawler
+	sealer   *sealer
+	layers   *scan.Cache       // what layers of registries hold
 	intelKey ed25519.PublicKey // nil: no bundles are handed out
 	metrics  *metrics
 	password string
@@ -97,7 +102,7 @@ type Server struct {
 // Open prepares everything: when it returns, the addresses are bound and known,
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), handouts: &handouts{data: o.Intelligence}}
+	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), handouts: &handouts{data: o.Intelligence}, matcher: &matcher{data: o.Intelligence}, crawler: newCrawler()}
 	s.Retain(s.o.EventAge, s.o.EventRows)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -144,6 +149,12 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.detections = rules.Known()
 	if s.signing, err = signingKey(filepath.Join(s.o.Dir, "keys", "policy.key")); err != nil {
+		return err
+	}
+	if s.sealer, err = openSealer(filepath.Join(s.o.Dir, "keys", "credentials.key")); err != nil {
+		return err
+	}
+	if s.layers, err = scan.OpenCache(filepath.Join(s.o.Dir, "layers"), scan.DefaultCache); err != nil {
 		return err
 	}
 	if s.o.Intelligence != "" {
@@ -207,7 +218,7 @@ func (s *Server) Close() error {
 	if s.bus != nil {
 		s.bus.Close()
 	}
-	errs = append(errs, s.handouts.close())
+	errs = append(errs, s.handouts.close(), s.matcher.close())
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -263,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.upkeep(ctx) })
 	group.Go(func() error { return s.judgeOnChange(ctx) })
 	group.Go(func() error { return s.keepHandouts(ctx) })
+	group.Go(func() error { return s.crawl(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -380,7 +392,7 @@ func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) 
 
 // handler is everything that the console's address serves.
 func (s *Server) handler() (http.Handler, error) {
-	console, err := web.New(web.Options{Store: s.store, Auth: s.auth, Policies: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	console, err := web.New(web.Options{Store: s.store, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -218,6 +218,36 @@ CREATE TABLE matched_by (
 	bundle TEXT NOT NULL
 );
 `,
+	// 5: registries that the server reads by itself, and what it knows of each tag.
+	// A row without a tag is about its repository.
+	`
+CREATE TABLE registries (
+	name    TEXT PRIMARY KEY,
+	body    BLOB NOT NULL,
+	secret  BLOB NOT NULL,
+	created BIGINT NOT NULL,
+	due     BIGINT NOT NULL DEFAULT 0,
+	listed  BIGINT NOT NULL DEFAULT 0,
+	error   TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE targets (
+	registry   TEXT NOT NULL REFERENCES registries(name) ON DELETE CASCADE,
+	repository TEXT NOT NULL,
+	tag        TEXT NOT NULL,
+	manifest   TEXT NOT NULL DEFAULT '',
+	image      TEXT NOT NULL DEFAULT '',
+	pending    INTEGER NOT NULL DEFAULT 0,
+	priority   INTEGER NOT NULL DEFAULT 0,
+	due        BIGINT NOT NULL DEFAULT 0,
+	tried      BIGINT NOT NULL DEFAULT 0,
+	scanned    BIGINT NOT NULL DEFAULT 0,
+	failures   INTEGER NOT NULL DEFAULT 0,
+	error      TEXT NOT NULL DEFAULT '',
+	PRIMARY KEY (registry, repository, tag)
+);
+CREATE INDEX targets_pending ON targets (registry, pending, priority DESC, due);
+CREATE INDEX targets_image ON targets (image);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
 // functions are what templates may call.
@@ -34,6 +35,7 @@ func (c *Console) functions() template.FuncMap {
 		"options":      options,
 		"outcomeWord":  outcomeWord,
 		"severityWord": severityWord,
+		"registryForm": func(r ...store.Registry) store.Registry { return append(r, store.Registry{})[0] },
 	}
 }
 

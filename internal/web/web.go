@@ -54,9 +54,10 @@ type Policies interface {
 
 // Options of New. All fields are needed but Now.
 type Options struct {
-	Store    *store.Store
-	Auth     *auth.Auth
-	Policies Policies
+	Store      *store.Store
+	Auth       *auth.Auth
+	Policies   Policies
+	Registries Registries
 	// Request is the id of a request, for problem pages and the audit log.
 	Request func(*http.Request) string
 	Log     *slog.Logger
@@ -137,6 +138,11 @@ func (c *Console) routes() error {
 	c.mux.HandleFunc("GET /new-policy", c.page(c.policyNew))
 	c.mux.HandleFunc("POST /policies", c.page(c.policyPut))
 	c.mux.HandleFunc("POST /policies/{name}/delete", c.page(c.policyDelete))
+	c.mux.HandleFunc("GET /registries", c.page(c.registries))
+	c.mux.HandleFunc("POST /registries", c.page(c.registryPut))
+	c.mux.HandleFunc("GET /registries/{name}", c.page(c.registry))
+	c.mux.HandleFunc("POST /registries/{name}/crawl", c.page(c.registryCrawl))
+	c.mux.HandleFunc("POST /registries/{name}/delete", c.page(c.registryDelete))
 	c.mux.HandleFunc("GET /hosts", c.page(c.hosts))
 	c.mux.HandleFunc("GET /hosts/{agent}", c.page(c.host))
 	c.mux.HandleFunc("GET /audit", c.page(c.audit))
