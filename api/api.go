@@ -194,9 +194,20 @@ type ScanRequest struct {
 
 // StartNote tells the agent which container is about to start, so that its
 // policy is in the kernel before its cgroup exists.
+//
+// Engine, Inspection and References spare the agent the question that the gate
+// has just asked: the socket path of the engine, its own JSON for the container
+// (Docker: GET /containers/{id}/json), and the names of its image. They are left
+// out when they are longer than MaxInspection together; the agent asks then.
 type StartNote struct {
-	Container event.Container `json:"container"`
+	Container  event.Container `json:"container"`
+	Engine     string          `json:"engine,omitempty"`
+	Inspection json.RawMessage `json:"inspection,omitempty"`
+	References []string        `json:"references,omitempty"`
 }
+
+// MaxInspection bounds what a StartNote hands over, in bytes.
+const MaxInspection = 256 << 10
 
 // GateNote tells the agent how a gate is: before a build begins, when one ended,
 // and every GateNoteEvery as long as there is something to tell. Containers that

@@ -74,6 +74,27 @@ func (c *containers) announce(ctx context.Context, id string, byGate bool) error
 	return c.resolve(ctx, id)
 }
 
+// allowed takes note of a container that the gate judged, allowed and described,
+// and puts its policy into the kernel.
+func (c *containers) allowed(found workload.Found) error {
+	id := found.Container.ID
+	c.mu.Lock()
+	g := c.entry(id)
+	g.gate, c.gated = true, true
+	c.learn(g, found)
+	c.mu.Unlock()
+	return c.assign(id)
+}
+
+// learn keeps what an engine or a bundle says of a container. c.mu is held.
+func (c *containers) learn(g *guarded, found workload.Found) {
+	found.Container.Build = c.isStep(found, g)
+	if found.Container.Started.IsZero() {
+		found.Container.Started = g.found.Container.Started
+	}
+	g.found, g.known = found, true
+}
+
 // mark takes note, at once, that a container's cgroup exists. adopted: it was
 // there before this agent.
 func (c *containers) mark(id string, cgroup uint64, adopted bool) {
@@ -172,12 +193,7 @@ func (c *containers) resolve(ctx context.Context, id string) error {
 		return nil
 	}
 	if err == nil {
-		found.Container.Build = c.isStep(found, g)
-		started := g.found.Container.Started
-		g.found, g.known = found, true
-		if g.found.Container.Started.IsZero() {
-			g.found.Container.Started = started
-		}
+		c.learn(g, found)
 	}
 	c.mu.Unlock()
 	if err != nil && !errors.Is(err, workload.ErrUnknown) {

@@ -27,6 +27,9 @@ func (a *Agent) gateDesk() gateDesk {
 			}
 			id := note.Container.ID
 			a.later(ctx, func(context.Context) { a.problem("judged containers", a.settled.add(map[string]uint64{id: 0})) })
+			if found, ok := a.engines.handedOver(note); ok {
+				return a.containers.allowed(found)
+			}
 			return ignoreUnknown(a.containers.announce(ctx, id, true))
 		},
 		gate: a.heardGate,

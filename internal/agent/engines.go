@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/workload"
 )
 
@@ -37,7 +38,6 @@ func (e *engines) Describe(ctx context.Context, id string) (workload.Found, erro
 	for _, d := range e.docker {
 		found, err := d.Inspect(ctx, id)
 		if err == nil {
-			found.Socket = d.Socket()
 			return found, nil
 		}
 		if !errors.Is(err, workload.ErrUnknown) {
@@ -52,6 +52,19 @@ func (e *engines) Describe(ctx context.Context, id string) (workload.Found, erro
 		return workload.Found{}, errors.Join(failed...)
 	}
 	return workload.Found{}, err
+}
+
+// handedOver is what the gate says the container's engine told it; false when it
+// said nothing of use, and the engine must be asked.
+func (e *engines) handedOver(note api.StartNote) (workload.Found, bool) {
+	for _, d := range e.docker {
+		if d.Socket() != note.Engine || len(note.Inspection) == 0 {
+			continue
+		}
+		found, err := d.Read(note.Inspection, note.References)
+		return found, err == nil && found.Container.ID == note.Container.ID
+	}
+	return workload.Found{}, false
 }
 
 // Stop ends a container through the engine that has it, or by its cgroup when

@@ -100,10 +100,24 @@ func (a *agentLink) scan(ctx context.Context, engine string, image event.Image) 
 }
 
 // starting tells the agent of a container before it starts.
-func (a *agentLink) starting(ctx context.Context, c event.Container) error {
+func (a *agentLink) starting(ctx context.Context, note api.StartNote) error {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
-	return a.post(ctx, "/v1/start", api.StartNote{Container: c}, nil)
+	return a.post(ctx, "/v1/start", note, nil)
+}
+
+// startNote tells of the container of a ruling, with what its engine said about
+// it unless that is too long.
+func startNote(engine string, r ruling) api.StartNote {
+	note := api.StartNote{Container: briefContainer(r.container)}
+	size := len(r.inspection)
+	for _, name := range r.container.Image.References {
+		size += len(name)
+	}
+	if size <= api.MaxInspection {
+		note.Engine, note.Inspection, note.References = engine, r.inspection, r.container.Image.References
+	}
+	return note
 }
 
 // gate tells the agent how this gate is.

@@ -13,9 +13,8 @@ import (
 // first.
 func (j *judge) admit(ctx context.Context, q request, c call, r ruling) answer {
 	j.allowed.Add(1)
-	r = brief(r)
 	if c.treat == startCall {
-		if err := j.agent.starting(ctx, r.container); err != nil {
+		if err := j.agent.starting(ctx, startNote(j.options.Engine, r)); err != nil {
 			// Without the agent the default policy in the kernel holds.
 			j.options.Log.Warn("the agent was not told", "call", q.Method+" "+c.path, "error", err)
 		}
@@ -24,7 +23,7 @@ func (j *judge) admit(ctx context.Context, q request, c call, r ruling) answer {
 	if len(r.verdict.Violations) == 0 {
 		decision = nil
 	} else {
-		decision.Why = r.verdict.Violations[0].Message
+		decision.Why = short(r.verdict.Violations[0].Message)
 	}
 	j.note(ctx, q, string(c.treat), r, decision)
 	return answer{Allow: true}

@@ -165,4 +165,16 @@ func TestLongRequestsAreNoted(t *testing.T) {
 	if _, starts, _, _ := a.seen(); len(starts) != 1 || starts[0].ID != made.ID {
 		t.Errorf("%d starts were told", len(starts))
 	}
+	// What is too long to hand over is left out; the agent asks the engine then.
+	if told := a.told[0]; told.Inspection != nil || told.Engine != "" {
+		t.Errorf("%d bytes were handed over", len(told.Inspection))
+	}
+	small := l.engine.MustRun(t, append(append([]string{"create"}, limits...), l.busybox, "true")...)
+	l.engine.Remove(t, small)
+	l.engine.MustRun(t, "start", small)
+	var handed struct{ ID string }
+	told := a.told[1]
+	if err := json.Unmarshal(told.Inspection, &handed); err != nil || handed.ID != small || told.Engine != l.engine.Socket || len(told.References) == 0 {
+		t.Errorf("handed over: %v %s of %q, names %q", err, handed.ID, told.Engine, told.References)
+	}
 }

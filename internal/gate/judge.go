@@ -93,6 +93,8 @@ func newJudge(o Options, n *notes, a *agentLink) *judge {
 type ruling struct {
 	verdict   event.Verdict
 	container event.Container
+	// inspection is what the engine said of the container, when it is to start.
+	inspection []byte
 	// what the call is about, for people: `image "x"`, `container "y"`.
 	what string
 }
@@ -233,11 +235,11 @@ func (t trial) start(ctx context.Context) (ruling, error) {
 			"Start the container from its image",
 		}
 	}
-	facts, err := t.inspect(ctx)
+	facts, inspection, err := t.inspect(ctx)
 	if err != nil {
 		return r, err
 	}
-	r.container = facts.Container
+	r.container, r.inspection = facts.Container, inspection
 	image, err := t.engine.image(ctx, facts.Image.Digest)
 	if missing(err) { // removed while its container lives on: its content is still known by its digest
 		image, err = facts.Image, nil
@@ -271,12 +273,12 @@ func (t trial) images(ctx context.Context, facts policy.StartFacts) (event.Verdi
 	return v, err
 }
 
-func (t trial) inspect(ctx context.Context) (policy.StartFacts, error) {
-	raw, err := t.engine.Container(ctx, t.call.id)
-	if err != nil {
-		return policy.StartFacts{}, err
+func (t trial) inspect(ctx context.Context) (facts policy.StartFacts, raw []byte, err error) {
+	if raw, err = t.engine.Container(ctx, t.call.id); err != nil {
+		return facts, nil, err
 	}
-	return dockerfacts.Inspect(ctx, raw, t.host, t.engine)
+	facts, err = dockerfacts.Inspect(ctx, raw, t.host, t.engine)
+	return facts, raw, err
 }
 
 // both judges image and parameters.
@@ -355,7 +357,7 @@ func (t trial) change(ctx context.Context) (ruling, error) {
 	if err != nil {
 		return r, err
 	}
-	before, err := t.inspect(ctx)
+	before, _, err := t.inspect(ctx)
 	if err != nil {
 		return r, err
 	}

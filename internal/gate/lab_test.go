@@ -321,6 +321,7 @@ type fakeAgent struct {
 	notes   []event.Event
 	starts  []event.Container
 	builds  []int
+	told    []api.StartNote
 	dropped uint64
 	scans   []string
 	report  func(api.ScanRequest) (report.Report, error)
@@ -335,7 +336,7 @@ func (l *lab) startAgent(scan func(api.ScanRequest) (report.Report, error)) *fak
 	a := &fakeAgent{report: scan}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/note", receive(a, func(e event.Event) { a.notes = append(a.notes, e) }))
-	mux.HandleFunc("POST /v1/start", receive(a, func(n api.StartNote) { a.starts = append(a.starts, n.Container) }))
+	mux.HandleFunc("POST /v1/start", receive(a, func(n api.StartNote) { a.starts, a.told = append(a.starts, n.Container), append(a.told, n) }))
 	mux.HandleFunc("POST /v1/gate", receive(a, func(n api.GateNote) { a.builds, a.dropped = append(a.builds, n.Builds), n.Dropped }))
 	mux.HandleFunc("POST /v1/scan", func(w http.ResponseWriter, r *http.Request) {
 		var q api.ScanRequest

@@ -31,6 +31,7 @@ const (
 	restartMost  = 5 * time.Second
 	patience     = 3 * time.Second // a call waits for a worker that is just starting
 	heartbeat    = 2 * time.Second // between looks whether the worker answers
+	maxDrained   = 64 << 20        // bytes of an answer that nobody looks at
 	maxUntold    = 1000            // decisions without a worker, kept for it
 )
 
@@ -198,16 +199,43 @@ func (s *Supervisor) onRequest(w http.ResponseWriter, r *http.Request) {
 // onResponse is asked after the engine carried a call out; only the end of a
 // build matters.
 func (s *Supervisor) onResponse(w http.ResponseWriter, r *http.Request) {
-	defer writeJSON(w, answer{Allow: true})
-	// An answer may hold a long response body, which is of no interest: the
-	// call's method and address stand before it.
-	var q request
-	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<20)).Decode(&q); err != nil {
-		return
+	method, uri, err := readAddress(r.Body)
+	if err == nil && !isRead(method) {
+		if c, err := parseCall(method, uri); err == nil && c.treat == buildCall {
+			s.builds.add(r.Context(), -1)
+		}
 	}
-	if c, err := parseCall(q.Method, q.URI); err == nil && c.treat == buildCall {
-		s.builds.add(r.Context(), -1)
+	// The engine goes on with the connection when all was read.
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDrained))
+	writeJSON(w, answer{Allow: true})
+}
+
+// readAddress reads a call's method and address, and no further: a whole response
+// body stands behind them, which is of no interest.
+func readAddress(from io.Reader) (method, uri string, err error) {
+	d := json.NewDecoder(io.LimitReader(from, maxDrained))
+	if _, err = d.Token(); err != nil {
+		return "", "", err
 	}
+	for d.More() && (method == "" || uri == "") {
+		name, err := d.Token()
+		if err != nil {
+			return "", "", err
+		}
+		switch name {
+		case "RequestMethod":
+			err = d.Decode(&method)
+		case "RequestUri":
+			err = d.Decode(&uri)
+		default:
+			var other json.RawMessage
+			err = d.Decode(&other)
+		}
+		if err != nil {
+			return "", "", err
+		}
+	}
+	return method, uri, nil
 }
 
 // remember keeps a probe that `gate install` sends through the engine.

@@ -48,10 +48,24 @@ func (d *Docker) Inspect(ctx context.Context, id string) (Found, error) {
 		}
 		return Found{}, d.wrap("inspect container "+id, err)
 	}
-	found := fromInspect(r.Container)
-	found.Inspection = r.Raw
-	found.Container.Image.References = d.references(ctx, r.Container)
-	return found, nil
+	var names []string // none when the image is gone while its container lives
+	if img, err := d.client.ImageInspect(ctx, r.Container.Image); err == nil {
+		names = slices.Concat(img.RepoTags, img.RepoDigests)
+	}
+	return d.found(r.Container, r.Raw, names), nil
+}
+
+// Read describes a container as Inspect does, from the engine's own JSON and the
+// names of its image that somebody else asked this engine for.
+func (d *Docker) Read(inspection []byte, names []string) (Found, error) {
+	var c container.InspectResponse
+	if err := json.Unmarshal(inspection, &c); err != nil {
+		return Found{}, d.wrap("read the inspection of a container", err)
+	}
+	if c.ID == "" || c.HostConfig == nil || c.Config == nil {
+		return Found{}, fmt.Errorf("docker at %s: an inspection without id or configuration", d.socket)
+	}
+	return d.found(c, inspection, names), nil
 }
 
 // Running lists the ids of all running (or paused) containers.
@@ -122,23 +136,22 @@ func (d *Docker) wrap(what string, err error) error {
 	return fmt.Errorf("docker at %s: %s: %w", d.socket, what, err)
 }
 
-// references are the names that point at the container's image now, the one
-// it was started by first.
-func (d *Docker) references(ctx context.Context, c container.InspectResponse) []string {
+// found is an inspected container whose image has these names: the one that it
+// was started by goes first.
+func (d *Docker) found(c container.InspectResponse, raw []byte, names []string) Found {
+	found := fromInspect(c)
+	found.Inspection, found.Socket = raw, d.socket
 	var refs []string
 	if c.Config != nil && c.Config.Image != "" && !strings.HasPrefix(c.Config.Image, "sha256:") {
 		refs = append(refs, c.Config.Image)
 	}
-	img, err := d.client.ImageInspect(ctx, c.Image)
-	if err != nil {
-		return refs // the image may be gone while its container lives
-	}
-	for _, r := range append(img.RepoTags, img.RepoDigests...) {
+	for _, r := range names {
 		if !slices.Contains(refs, r) {
 			refs = append(refs, r)
 		}
 	}
-	return refs
+	found.Container.Image.References = refs
+	return found
 }
 
 func fromInspect(c container.InspectResponse) Found {
