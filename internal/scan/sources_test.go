@@ -179,7 +179,12 @@ func TestAllSourcesAgree(t *testing.T) {
 		if rep.Integrity != report.FromEngine {
 			t.Errorf("not read in place: integrity %q", rep.Integrity)
 		}
+		// Never unpacked: its blobs are read, and hashed.
+		ctr(t, socket, "images", "rm", "--sync", "docker.io/library/"+name)
 		ctr(t, socket, "images", "import", "--no-unpack", file)
+		if rep := agree(scan.Options{Target: "containerd:" + name, Containerd: "unix://" + socket}); rep.Integrity != report.Hashed {
+			t.Errorf("not read from the content store: integrity %q", rep.Integrity)
+		}
 		_, err := scan.Image(t.Context(), scan.Options{Target: "containerd:nobody:1", Containerd: "unix://" + socket})
 		if err == nil || !strings.Contains(err.Error(), `image "nobody:1": not found in containerd (unix://`) {
 			t.Errorf("unknown image: %v", err)
