@@ -94,7 +94,7 @@ func TestErrors(t *testing.T) {
 		head + `{"vulnerability":"a","secret":"b"}]}`:                      "exactly one of",
 		head + `{"vulnerability":"a"}]}`:                                   "names no package",
 		head + `{"secret":"a","until":"soon"}]}`:                           `until "soon" is not a date`,
-		head + `{"secret":"a","untill":"2027-01-01"}]}`:                    `unknown field "untill"`,
+		head + `{"secret":"a","ending":"2027-01-01"}]}`:                    `unknown field "ending"`,
 		head + `{"secret":"a","until":"2027-01-01"}]} {"version":"again"}`: "something follows",
 	} {
 		if _, err := baseline.Parse([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {

@@ -19,6 +19,7 @@ type Format struct {
 func Formats() []Format {
 	return []Format{
 		{"table", "people", nil},
+		{"html", "people: one file for a browser", HTML},
 		{"json", "programs: everything, docs/report-schema.md", JSON},
 		{"sarif", "code scanning (SARIF 2.1)", SARIF},
 		{"cyclonedx", "bills of materials, with findings and VEX (CycloneDX 1.6)", CycloneDX},

@@ -304,3 +304,23 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
+
+// TestPageIsInert: whatever an image calls its things, the page runs and loads
+// nothing.
+func TestPageIsInert(t *testing.T) {
+	r := sample()
+	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`
+	r.Target, r.Layers[0].Step, r.Gaps[0], r.Packages[0].Name = evil, evil, evil, evil
+	f := &r.Findings[0]
+	f.ID, f.Title, f.URL, f.Package.Name = evil, evil, "javascript:alert(1)", evil
+	r.Advice = &report.Advice{Updates: []report.Update{{Packages: []string{evil}, Command: evil, Step: evil}}}
+	var out bytes.Buffer
+	if err := report.HTML(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"<script", "<img", "javascript:", "src=\"", "url(", "@import", "<link"} {
+		if strings.Contains(out.String(), bad) {
+			t.Errorf("holds %s", bad)
+		}
+	}
+}

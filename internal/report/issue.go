@@ -79,8 +79,8 @@ func whyExcluded(f *event.Finding) string {
 
 func malwareIssue(m *event.Malware) issue {
 	return issue{
-		severity: m.Severity, id: m.Name, title: cmp.Or(m.Reason, m.Name+" says "+m.Engine), fix: "remove the file; find out how it came there",
-		where: place(m.Place), layer: layerIn(m.Place), reason: m.Engine,
+		severity: m.Severity, id: m.Name, title: cmp.Or(m.Reason, "found by "+m.Engine), fix: "remove the file; find out how it came there",
+		where: place(m.Place), layer: layerIn(m.Place),
 	}
 }
 

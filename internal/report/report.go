@@ -35,9 +35,9 @@ type Report struct {
 	// Excluded are findings that a VEX document says do not count here.
 	Excluded []event.Finding `json:"excluded,omitempty"`
 	// Accepted is what a baseline accepts; no verdict rests on it.
-	Accepted          []Accepted               `json:"accepted,omitempty"`
-	Malware           []event.Malware          `json:"malware,omitempty"`
-	Secrets           []event.Secret           `json:"secrets,omitempty"`
+	Accepted []Accepted      `json:"accepted,omitempty"`
+	Malware  []event.Malware `json:"malware,omitempty"`
+	Secrets  []event.Secret  `json:"secrets,omitempty"`
 	// Licenses are those of licence files that belong to no package.
 	Licenses          []event.License          `json:"licenses,omitempty"`
 	Misconfigurations []event.Misconfiguration `json:"misconfigurations,omitempty"`

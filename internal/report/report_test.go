@@ -46,7 +46,16 @@ func sample() *report.Report {
 		Misconfigurations: []event.Misconfiguration{{ID: "image-user-root", Title: "The image runs as root", Severity: event.SeverityMedium, Message: "USER is not set", Remediation: "Add USER 10001", References: []string{"CIS 4.1"}, Place: event.Place{Kind: event.PlaceHistory, Path: "2"}}},
 		Signatures:        []event.Signature{{Kind: "cosign", Identity: "key 12ab", Reason: "is by no key that policy trusts"}},
 		Looked:            []string{"secrets", "malware"},
-		Accepted:          []report.Accepted{{Finding: &event.Finding{ID: "CVE-2026-0005", Severity: event.SeverityHigh, EPSS: 0.42, Package: lodash, State: event.FixFixed, FixedVersion: "4.17.21", Source: "osv"}, Reason: "being moved away from", Until: day.AddDate(0, 1, 0)}},
+		Advice: &report.Advice{
+			Base: &report.BaseAdvice{Image: "debian:12.5", Layers: 1, Findings: 57, Fixable: 41},
+			Updates: []report.Update{
+				{Packages: []string{"lodash"}, Ecosystem: "npm", From: "4.17.15", To: "4.17.21", Command: "npm install lodash@4.17.21", Findings: []string{"CVE-2026-0001"}, Worst: event.SeverityCritical, Exploited: 1, LayerIndex: 1, Step: "COPY npm /app"},
+				{Packages: []string{"libssl3", "openssl"}, Ecosystem: "Debian:12", From: "3.0.9-1", To: "3.0.11-1~deb12u2", Command: "apt-get install -y --only-upgrade libssl3=3.0.11-1~deb12u2 openssl=3.0.11-1~deb12u2", Findings: []string{"CVE-2026-0006", "CVE-2026-0007"}, Worst: event.SeverityHigh, Base: true},
+			},
+			Unfixed: 2,
+		},
+		Compared: &report.Difference{Other: "app:0", Time: day.AddDate(0, 0, -7), Added: []event.Package{evil}, Removed: []event.Package{}, New: []event.Finding{}, Gone: []event.Finding{}, Changed: []report.Change{{Name: "lodash", Ecosystem: "npm", From: "4.17.11", To: "4.17.15"}}, Verdict: "was allowed, is refused"},
+		Accepted: []report.Accepted{{Finding: &event.Finding{ID: "CVE-2026-0005", Severity: event.SeverityHigh, EPSS: 0.42, Package: lodash, State: event.FixFixed, FixedVersion: "4.17.21", Source: "osv"}, Reason: "being moved away from", Until: day.AddDate(0, 1, 0)}},
 		Verdict: &event.Verdict{Policies: []string{"payments", "watch"}, Violations: []event.Violation{
 			{Policy: "payments", Rule: "image.maxSeverity", Message: "critical is above high", Remediation: "Update lodash to 4.17.21", Source: "payments.yaml:7"},
 			{Policy: "watch", Rule: "image.no-root", Message: "Run as a non-root user", Audit: true},
