@@ -4,6 +4,7 @@ package rpmtest
 import (
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,12 +94,16 @@ func SQLite(t testing.TB, packages ...Package) []byte {
 			t.Fatal(err)
 		}
 	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range packages {
-		if _, err := db.ExecContext(t.Context(), "INSERT INTO Packages (blob) VALUES (?)", p.Header()); err != nil {
+		if _, err := tx.ExecContext(t.Context(), "INSERT INTO Packages (blob) VALUES (?)", p.Header()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(tx.Commit(), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
