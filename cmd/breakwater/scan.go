@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -27,6 +27,8 @@ type scanCommand struct {
 	intel, stage  string
 	quiet, verify bool
 	secrets       bool
+	licenses      bool
+	programs      bool
 	malware       string
 	vex           []string
 	timeout       time.Duration
@@ -63,6 +65,8 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.DurationVar(&s.timeout, "timeout", scan.DefaultTimeout, "longest time that reading the image may take")
 	f.BoolVar(&s.verify, "verify", false, "hash every layer of an archive: refuse one whose content is not what its config names")
 	f.BoolVar(&s.secrets, "secrets", true, "look for credentials in files, environment, labels and build steps")
+	f.BoolVar(&s.licenses, "licenses", false, "look for the licences of packages in licence files and Debian's copyright files")
+	f.BoolVar(&s.programs, "programs", false, "look at programs: those that intelligence knows as malicious, miners and packed ones; on with --malware")
 	f.StringVar(&s.malware, "malware", "", "address of a ClamAV daemon to show every file to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
 	f.StringArrayVar(&s.vex, "vex", nil, "file that says which findings count: OpenVEX, CSAF or CycloneDX as JSON; may be given several times")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
@@ -89,6 +93,11 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	progress := newScanProgress(env.stderr, s.quiet)
 	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
 	options.Look.Secrets, options.VEX = s.secrets, statements
+	options.Look.Licenses = s.licenses || judge != nil && judge.LooksFor(event.LookedLicenses)
+	options.Look.Programs = s.programs || s.malware != "" || judge != nil && judge.LooksFor(event.LookedMalware)
+	if hashes, ok := matcher.(scan.Hashes); ok {
+		options.Hashes = hashes
+	}
 	if err := s.clamd(ctx, &options); err != nil {
 		return err
 	}
@@ -164,7 +173,8 @@ func (s *scanCommand) clamd(ctx context.Context, o *scan.Options) error {
 	case errors.Is(err, malware.ErrAddress):
 		return usage("scan: --malware: %v", err)
 	case err != nil:
-		o.Gaps = append(o.Gaps, "malware was not looked for: "+err.Error())
+		// What only hashes and evidence say is not what was asked for.
+		o.Gaps, o.Hashes = append(o.Gaps, "malware was not looked for: "+err.Error()), nil
 	default:
 		o.Malware = c
 	}

@@ -108,12 +108,20 @@ type License struct {
 	Place      Place   `json:"place"`
 }
 
+// FileHash is the SHA-256 of a whole file, in hex.
+type FileHash struct {
+	SHA256 string `json:"sha256"`
+	Place  Place  `json:"place"`
+}
+
 // Content is what was found by looking into the content of files: of one file
 // or of one layer.
 type Content struct {
 	Malware  []Malware `json:"malware,omitempty"`
 	Secrets  []Secret  `json:"secrets,omitempty"`
 	Licenses []License `json:"licenses,omitempty"`
+	// Hashes are those of programs, for intelligence that knows malicious ones.
+	Hashes []FileHash `json:"hashes,omitempty"`
 	// Gaps says what could not be looked at, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
 	// Failed: the engine did not answer about some file. What it found stands,

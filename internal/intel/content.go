@@ -27,6 +27,17 @@ func (b *Bundle) Malware(hash string) (name, source string, ok bool) {
 	return name, source, err == nil
 }
 
+// MalwareCount is how many hashes of malicious files the bundle has; 0 when
+// that cannot be read.
+func (b *Bundle) MalwareCount() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.db.QueryRowContext(context.Background(), "SELECT count(*) FROM malware").Scan(&n); err != nil {
+		return 0
+	}
+	return n
+}
+
 // Indicator is a peer on the network that tells of malicious software.
 type Indicator struct {
 	Kind       feed.ObservableKind // address, network or domain

@@ -54,18 +54,18 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 	for _, k := range o.look().wanted() {
 		failed := false
 		for i, r := range results {
-			addContent(rep, r.Found[k.name], i, layers[i+1:])
+			found := r.Found[k.name]
+			found.Malware = append(slices.Clip(found.Malware), o.knownMalware(found.Hashes)...)
+			addContent(rep, found, i, layers[i+1:])
 			failed = failed || r.Found[k.name].Failed
 		}
 		if failed {
 			rep.Gaps = append(rep.Gaps, k.name+" was not looked for in every file: scan again when its engine answers")
-		} else {
+		} else if k.name != lookedPrograms {
 			rep.Looked = append(rep.Looked, k.name)
 		}
 	}
-	if o.Malware != nil {
-		rep.Engines = append(rep.Engines, o.Malware.Describe())
-	}
+	o.engines(rep)
 	if err := addMisconfigurations(rep, &img.Config); err != nil {
 		return nil, err
 	}

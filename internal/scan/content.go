@@ -10,6 +10,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
 	"github.com/breakwater-sec/breakwater/internal/license"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/secret"
 )
 
@@ -42,6 +43,9 @@ type Look struct {
 	Malware string `json:"malware,omitempty"`
 	// Secrets looks for credentials in text, also in the image's configuration.
 	Secrets bool `json:"secrets,omitempty"`
+	// Programs hashes programs, for intelligence on malicious ones, and looks for
+	// evidence of miners and packers.
+	Programs bool `json:"programs,omitempty"`
 	// Licenses looks for licences in files; those that packages state by
 	// themselves are known anyway.
 	Licenses bool `json:"licenses,omitempty"`
@@ -62,6 +66,7 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{event.LookedMalware, func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, r *relay) (any, error) { return r, nil }},
+		{lookedPrograms, func(l Look) bool { return l.Programs }, func(Look) string { return malware.Version }, func(Look, *relay) (any, error) { return malware.Programs{}, nil }},
 		{event.LookedLicenses, func(l Look) bool { return l.Licenses }, func(Look) string { return "1" }, func(Look, *relay) (any, error) { return license.Files{}, nil }},
 		{event.LookedSecrets, func(l Look) bool { return l.Secrets }, func(Look) string { return secret.Version() }, func(Look, *relay) (any, error) { return secret.New() }},
 	}
@@ -283,6 +288,9 @@ func (f *wantedFile) add(i int, c event.Content, err error) {
 	for n := range c.Secrets {
 		place(&c.Secrets[n].Place)
 	}
+	for n := range c.Hashes {
+		place(&c.Hashes[n].Place)
+	}
 	for n := range c.Licenses {
 		place(&c.Licenses[n].Place)
 	}
@@ -290,6 +298,11 @@ func (f *wantedFile) add(i int, c event.Content, err error) {
 	all.Malware = capped(append(all.Malware, c.Malware...))
 	all.Secrets = capped(append(all.Secrets, c.Secrets...))
 	all.Licenses = capped(append(all.Licenses, c.Licenses...))
+	all.Hashes = append(all.Hashes, c.Hashes...)
+	if len(all.Hashes) > maxHashes {
+		all.Hashes = all.Hashes[:maxHashes]
+		f.gap(i, fmt.Sprintf("the layer has more than %d programs: not all were held against intelligence", maxHashes))
+	}
 	for _, g := range c.Gaps {
 		f.gap(i, g)
 	}
@@ -302,6 +315,7 @@ func (f *wantedFile) add(i int, c event.Content, err error) {
 // Bounds of what one layer can make a scan keep, per kind.
 const (
 	maxFound       = 10_000
+	maxHashes      = 50_000
 	maxContentGaps = 20
 )
 

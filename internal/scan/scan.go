@@ -28,6 +28,13 @@ type Matcher interface {
 	Match(ctx context.Context, distro report.Distro, packages []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error)
 }
 
+// Hashes says whether a file is known as malicious by its SHA-256 in hex: its
+// name, which may be empty, and who says so. Count is how many it knows.
+type Hashes interface {
+	Malware(sha256 string) (name, source string, ok bool)
+	MalwareCount() int
+}
+
 // Judge is the image section of a policy set.
 type Judge interface {
 	Image(now time.Time, facts policy.ImageFacts) event.Verdict
@@ -55,6 +62,9 @@ type Options struct {
 	// is asked about the content of files.
 	Look    Look
 	Malware Scanner
+	// Hashes knows malicious programs; it is asked when Look.Programs is set. It
+	// may be nil.
+	Hashes Hashes
 	// Gaps are what the caller knows that cannot be judged.
 	Gaps []string
 	// Matcher may be nil: then the packages are listed, and a gap says that
