@@ -11,10 +11,15 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
 // TestMain makes the real main available to scripts as "breakwater".
 func TestMain(m *testing.M) {
+	if scan.IsReader(os.Args) { // the confined child of a scan within a test
+		main()
+	}
 	testscript.Main(m, map[string]func(){"breakwater": main, "without": withoutMain})
 }
 

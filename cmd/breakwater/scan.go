@@ -24,6 +24,7 @@ type scanCommand struct {
 	source        sourceFlags
 	out           outputFlags
 	compare       compareFlags
+	remote        judgeFlags
 	intel, stage  string
 	quiet, verify bool
 	secrets       bool
@@ -45,7 +46,8 @@ them with the intelligence bundle and judges the image by policy.
 ` + scanTargets + `
 
 ` + formatsHelp() + `
-Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
+Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan,
+4 server unreachable.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage("scan: name one image or archive")
@@ -58,6 +60,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 	f.StringArrayVar(&s.policies, "policy", nil, "policy file to judge by; may be given several times")
 	s.out.add(f)
 	s.compare.add(f)
+	s.remote.add(f)
 	s.source.add(f)
 	f.StringVar(&s.intel, "intel", "", "data folder with the intelligence bundle (default: the data folder)")
 	s.trust.add(f)
@@ -74,7 +77,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan.`,
 }
 
 func (s *scanCommand) run(ctx context.Context, env *environment, target string) error {
-	if err := cmp.Or(s.out.check(), s.compare.check()); err != nil {
+	if err := cmp.Or(s.out.check(), s.compare.check(), s.remote.connect(env)); err != nil {
 		return err
 	}
 	judge, err := s.judge(env)
@@ -114,6 +117,9 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 		return failed(err)
 	}
 	rep.Notes = append(rep.Notes, notes...)
+	if err := s.remote.judge(ctx, rep); err != nil {
+		return err
+	}
 	if err := s.compare.finish(ctx, rep, options); err != nil {
 		return failed(err)
 	}
