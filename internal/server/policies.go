@@ -262,7 +262,9 @@ func (s *Server) judge(ctx context.Context, digests []string) {
 		}
 		_, rep, err := s.store.Image(ctx, digest)
 		if err == nil {
-			err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), rep.Facts()))
+			var turned []store.Incident
+			turned, err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), rep.Facts()))
+			s.wakeConsole(turned)
 		}
 		if err != nil {
 			s.o.Log.Error("image not judged", "image", digest, "error", err)

@@ -274,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.upkeep(ctx) })
 	group.Go(func() error { return s.judgeOnChange(ctx) })
 	group.Go(func() error { return s.keepHandouts(ctx) })
+	group.Go(func() error { return s.judgeByIntelligence(ctx) })
 	group.Go(func() error { return s.crawl(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err

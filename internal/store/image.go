@@ -240,14 +240,16 @@ func (s *Store) Digests(ctx context.Context) ([]string, error) {
 }
 
 // Judge keeps a newer verdict for an image. One that is not the one before, by
-// what it allows and which rules are violated, is an event of kind image too.
-func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) error {
+// what it allows and which rules are violated, is an event of kind image too;
+// one that refuses what was allowed and runs is an incident on each host where
+// it runs. It returns the new incidents.
+func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) (incidents []Incident, err error) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("verdict of %s: %w", digest, err)
+		return nil, fmt.Errorf("verdict of %s: %w", digest, err)
 	}
 	now, gist := nanos(s.now()), gistOf(v)
-	return s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
+	err = s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
 		var told, refs string
 		img := event.Image{Digest: digest}
 		err := tx.QueryRowContext(ctx, "SELECT told, refs, platform FROM images WHERE digest = $1", digest).Scan(&told, &refs, &img.Platform)
@@ -257,8 +259,12 @@ func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) error
 		if err == nil {
 			err = json.Unmarshal([]byte(refs), &img.References)
 		}
+		change := event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v}
 		if err == nil && told != "" && told != gist {
-			err = putVerdictEvent(ctx, tx, now, event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v})
+			err = putVerdictEvent(ctx, tx, now, change)
+		}
+		if err == nil && change.WasAllowed && !v.Allowed {
+			incidents, err = turned(ctx, tx, now, change)
 		}
 		if err != nil {
 			return err
@@ -267,6 +273,7 @@ func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) error
 			body, !v.Allowed, now, gist, digest)
 		return err
 	})
+	return incidents, err
 }
 
 // The beginnings of a gist.

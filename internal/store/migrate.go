@@ -185,8 +185,8 @@ DROP TABLE settings;
 `,
 	// 4: what images hold can be asked for: packages, vulnerabilities, secrets and
 	// malware, each once (things), their names, and which image holds which. A
-	// package says by its gist what was found of it last; images say by which
-	// bundle they were matched.
+	// package says by its gist what the server found of it last (NULL: it did not
+	// look yet); images say by which bundle they were matched.
 	`
 CREATE TABLE image_numbers (
 	number INTEGER PRIMARY KEY,

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -79,19 +78,6 @@ func findingThing(f event.Finding) Thing {
 		State: f.State, Fixed: f.FixedVersion, KnownExploited: f.KnownExploited}
 }
 
-// Gist is what counts of the findings of one package: two gists that are equal
-// tell that nothing changed.
-func Gist(findings []event.Finding) []byte {
-	lines := make([]string, 0, len(findings))
-	for _, f := range findings {
-		// A policy can ask for the probability; its daily noise changes nothing.
-		lines = append(lines, fmt.Sprintf("%q %s %q %q %v %.2f", f.ID, f.Severity, f.State, f.FixedVersion, f.KnownExploited, f.EPSS))
-	}
-	slices.Sort(lines)
-	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(lines), "\n")))
-	return sum[:8]
-}
-
 // indexer finds or makes the rows of things within one transaction.
 type indexer struct {
 	find, add, say *sql.Stmt
@@ -105,7 +91,7 @@ func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
 		query string
 	}{
 		{&ix.find, "SELECT id FROM things WHERE key = $1"},
-		{&ix.add, "INSERT INTO things (key, kind, body, gist) VALUES ($1, $2, $3, $4) RETURNING id"},
+		{&ix.add, "INSERT INTO things (key, kind, body) VALUES ($1, $2, $3) RETURNING id"},
 		{&ix.say, "INSERT INTO names (kind, name, thing) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"},
 		{&ix.hold, "INSERT INTO holds (thing, image) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
 		{&ix.release, "DELETE FROM holds WHERE thing = $1 AND image = $2"},
@@ -120,7 +106,7 @@ func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
 }
 
 // id of a thing, which is made when it is new.
-func (ix *indexer) id(ctx context.Context, t Thing, gist []byte) (int64, error) {
+func (ix *indexer) id(ctx context.Context, t Thing) (int64, error) {
 	body, err := json.Marshal(t)
 	if err != nil {
 		return 0, err
@@ -132,7 +118,7 @@ func (ix *indexer) id(ctx context.Context, t Thing, gist []byte) (int64, error) 
 	if !errors.Is(err, sql.ErrNoRows) {
 		return id, err
 	}
-	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body, gist).Scan(&id); err != nil {
+	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body).Scan(&id); err != nil {
 		return 0, err
 	}
 	for _, name := range t.names() {
@@ -180,26 +166,22 @@ func indexImage(ctx context.Context, tx *sql.Tx, rep report.Report) error {
 
 // ids are the things that a report holds.
 func (ix *indexer) ids(ctx context.Context, rep report.Report) (map[int64]bool, error) {
-	found := map[packageKey][]event.Finding{}
-	for _, f := range rep.Findings {
-		found[keyOf(f.Package)] = append(found[keyOf(f.Package)], f)
-	}
 	out, seen := map[int64]bool{}, map[packageKey]bool{}
-	add := func(t Thing, gist []byte) error {
-		id, err := ix.id(ctx, t, gist)
+	add := func(t Thing) error {
+		id, err := ix.id(ctx, t)
 		out[id] = true
 		return err
 	}
 	for _, p := range rep.Packages {
 		if k := keyOf(p); !seen[k] {
 			seen[k] = true
-			if err := add(packageThing(rep.Distro, p), Gist(found[k])); err != nil {
+			if err := add(packageThing(rep.Distro, p)); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for _, t := range contentThings(rep) {
-		if err := add(t, nil); err != nil {
+		if err := add(t); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+)
+
+// turned makes an incident on each host where an image runs that is refused now.
+func turned(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) ([]Incident, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT a.host, MIN(c.id), MIN(c.name), COUNT(*) FROM containers c JOIN agents a ON a.id = c.agent
+		WHERE c.image = $1 GROUP BY a.host ORDER BY a.host LIMIT 500`, change.Image.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var all []event.Incident
+	for rows.Next() {
+		var host, id, name string
+		var n int
+		if err := rows.Scan(&host, &id, &name, &n); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		all = append(all, turnedOn(host, event.Container{ID: id, Name: name, Image: change.Image}, n, fromNanos(now), change))
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	in := ingest{tx: tx, agent: serverAgent, now: now}
+	for _, inc := range all {
+		body, err := json.Marshal(inc)
+		if err == nil {
+			err = in.incident(ctx, api.Record{Kind: api.RecordIncident, Key: inc.Key, Time: inc.Time, Body: body})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return in.done.Incidents, nil
+}
+
+func turnedOn(host string, c event.Container, n int, at time.Time, change event.ImageVerdict) event.Incident {
+	first := event.Violation{Message: "A rule is violated"}
+	if v := change.Verdict.Violations; len(v) > 0 {
+		first = v[0]
+	}
+	more := ""
+	if n > 1 {
+		more = fmt.Sprintf(" and %d more containers", n-1)
+	}
+	return event.Incident{
+		Key: "turned/" + change.Image.Digest + "/" + rand.Text(), Time: at, Host: host, Severity: event.SeverityHigh, Title: "Running image is refused now",
+		Sentence: fmt.Sprintf("`%s`%s runs the image `%s`, which policy allowed and refuses now: %s. It was not stopped.", c.Name, more, change.Image.Name(), first.Message),
+		Decision: event.Decision{Control: event.ControlImage, Effect: event.EffectAlert, Outcome: event.Detected, Why: first.Message, Policy: first.Policy, Rule: first.Rule,
+			Generation: change.Verdict.Generation},
+		Container: &c,
+		Event:     event.Event{Key: "turned/" + change.Image.Digest, Kind: event.KindImage, Time: at, Host: host, Container: &c, Image: &change},
+	}
+}
+
+// Stocked is a package that images hold, as the server judges it.
+type Stocked struct {
+	ID      int64
+	Distro  report.Distro
+	Package event.Package
+	// Print is what the server found of it last; Known is false before.
+	Print uint64
+	Known bool
+}
+
+// Stock are all distinct packages of all images.
+func (s *Store) Stock(ctx context.Context) ([]Stocked, error) {
+	return list(ctx, s, "packages of all images", func(row scanner) (p Stocked, err error) {
+		var body, print []byte
+		if err := row.Scan(&p.ID, &body, &print); err != nil {
+			return p, err
+		}
+		var t Thing
+		if err := json.Unmarshal(body, &t); err != nil || t.Package == nil || t.Distro == nil {
+			return p, fmt.Errorf("package %d: %w", p.ID, errors.Join(err, ErrCorrupt))
+		}
+		p.Distro, p.Package = *t.Distro, *t.Package
+		if len(print) == 8 {
+			p.Print, p.Known = binary.BigEndian.Uint64(print), true
+		}
+		return p, nil
+	}, "SELECT id, body, gist FROM things WHERE kind = $1 ORDER BY id", ThingPackage)
+}
+
+// MatchedBy is the version of the bundle by which the server judged the stock
+// last, "" at first.
+func (s *Store) MatchedBy(ctx context.Context) (version string, err error) {
+	err = s.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(bundle), '') FROM matched_by").Scan(&version)
+	return version, s.wrap("matched by", err)
+}
+
+// Rejudgement is what a new bundle changed.
+type Rejudgement struct {
+	Before, Bundle string // versions
+	Built          time.Time
+	Changed        []int64          // packages of which it finds something else
+	Prints         map[int64]uint64 // new ones
+}
+
+// Outdated lists images whose findings may be others by the new bundle: those
+// that hold a changed package, and those that were matched by neither.
+func (s *Store) Outdated(ctx context.Context, r Rejudgement) ([]string, error) {
+	return outdated(ctx, s.read, r)
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func outdated(ctx context.Context, db querier, r Rejudgement) (out []string, err error) {
+	changed, err := json.Marshal(append([]int64{}, r.Changed...))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT digest FROM images WHERE bundle NOT IN ($1, $2)
+		UNION SELECT i.digest FROM (SELECT DISTINCT image FROM holds WHERE thing IN (SELECT value FROM json_each($3))) h
+			JOIN image_numbers n ON n.number = h.image JOIN images i ON i.digest = n.digest WHERE i.bundle <> $2`, r.Before, r.Bundle, string(changed))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var digest string
+		if err := rows.Scan(&digest); err != nil {
+			return nil, err
+		}
+		out = append(out, digest)
+	}
+	return out, rows.Err()
+}
+
+// Rejudged notes that every image was judged by the new bundle. Images that
+// came meanwhile and were not are returned, but for those that skip holds; then
+// nothing was noted.
+func (s *Store) Rejudged(ctx context.Context, r Rejudgement, skip map[string]bool) (left []string, err error) {
+	err = s.tx(ctx, "rejudged", func(tx *sql.Tx) error {
+		all, err := outdated(ctx, tx, r)
+		for _, digest := range all {
+			if !skip[digest] {
+				left = append(left, digest)
+			}
+		}
+		if err != nil || len(left) > 0 {
+			return err
+		}
+		update, err := tx.PrepareContext(ctx, "UPDATE things SET gist = $1 WHERE id = $2")
+		if err != nil {
+			return err
+		}
+		defer update.Close()
+		for id, print := range r.Prints {
+			if _, err := update.ExecContext(ctx, binary.BigEndian.AppendUint64(nil, print), id); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE images SET bundle = $1, matched = $2 WHERE bundle = $3 AND bundle <> ''", r.Bundle, nanos(r.Built), r.Before); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM matched_by"); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO matched_by (bundle) VALUES ($1)", r.Bundle)
+		return err
+	})
+	return left, err
+}
+
+// PruneThings forgets what no image holds any more.
+func (s *Store) PruneThings(ctx context.Context) (int64, error) {
+	var n int64
+	err := s.tx(ctx, "prune things", func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "DELETE FROM things WHERE NOT EXISTS (SELECT 1 FROM holds WHERE thing = things.id)")
+		if err != nil {
+			return err
+		}
+		if n, err = res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM names WHERE thing NOT IN (SELECT id FROM things)")
+		return err
+	})
+	return n, err
+}
