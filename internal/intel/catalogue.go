@@ -16,19 +16,55 @@ import (
 // thousands of images have the same ones. It can be a map's key and be stored.
 type Judgeable struct {
 	vuln.Subject
-	// Home is the ecosystem of the distribution that owns the package, if one
-	// does.
-	Home string `json:",omitempty"`
+	// Owner is the distribution's package that installed it, if one did.
+	Owner Owner
 }
 
-// JudgeableOf reduces a package of an image of the distribution.
-func JudgeableOf(distro report.Distro, p *event.Package) Judgeable {
-	home := vuln.Distribution(distro.ID, distro.Version, distro.Codename)
-	j := Judgeable{Subject: vuln.SubjectOf(p, ecosystemOf(p.Ecosystem, home))}
-	if p.Owner != "" {
-		j.Home = home
+// Owner is a distribution's package, by the names that advisories use; the
+// zero Owner is none.
+type Owner struct{ Ecosystem, Name, Source string }
+
+// ownerOf reduces an owner; home is the ecosystem of the image's distribution.
+func ownerOf(home string, p *event.Package) Owner {
+	if p == nil || home == "" {
+		return Owner{}
 	}
-	return j
+	s := vuln.SubjectOf(p, home)
+	return Owner{home, s.Name, s.Source}
+}
+
+// owners are the packages that own others, by purl.
+func owners(packages []event.Package) map[string]*event.Package {
+	var out map[string]*event.Package
+	for i := range packages {
+		if p := packages[i].Owner; p != "" && out == nil {
+			out = map[string]*event.Package{}
+		}
+	}
+	if out == nil {
+		return nil
+	}
+	for i := range packages {
+		if p := &packages[i]; p.Owner == "" {
+			out[p.PURL] = p
+		}
+	}
+	return out
+}
+
+// rules says whether a distribution's advisories are the ones to ask about what
+// its package installed: when they speak of that package at all. A package that
+// somebody else built for the distribution they do not know.
+func (m *matching) rules(o Owner) bool {
+	return o.Name != "" && m.scope(o.Ecosystem).known &&
+		m.bundle.mayKnow(vuln.Subject{Ecosystem: o.Ecosystem, Name: o.Name, Source: o.Source})
+}
+
+// JudgeableOf reduces a package of an image of the distribution; owner may be
+// nil.
+func JudgeableOf(distro report.Distro, p, owner *event.Package) Judgeable {
+	home := vuln.Distribution(distro.ID, distro.Version, distro.Codename)
+	return Judgeable{Subject: vuln.SubjectOf(p, ecosystemOf(p.Ecosystem, home)), Owner: ownerOf(home, owner)}
 }
 
 // Catalogue numbers the distinct packages of many inventories, so that all of
@@ -45,8 +81,9 @@ func (c *Catalogue) Add(distro report.Distro, packages []event.Package) []uint32
 		c.numbers = map[Judgeable]uint32{}
 	}
 	out := make([]uint32, 0, len(packages))
+	owners := owners(packages)
 	for i := range packages {
-		j := JudgeableOf(distro, &packages[i])
+		j := JudgeableOf(distro, &packages[i], owners[packages[i].Owner])
 		n, ok := c.numbers[j]
 		if !ok {
 			n = uint32(len(c.list))
@@ -96,7 +133,7 @@ func (b *Bundle) Prints(ctx context.Context, c *Catalogue, likelihood bool) (Pri
 
 // findings of what a catalogue holds.
 func (m *matching) findings(ctx context.Context, j *Judgeable) ([]event.Finding, error) {
-	if j.Home != "" && m.scope(j.Home).known {
+	if m.rules(j.Owner) {
 		return nil, nil
 	}
 	at := m.scope(j.Ecosystem)

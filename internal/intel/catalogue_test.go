@@ -17,12 +17,14 @@ func TestPrintsChangeWithFindings(t *testing.T) {
 	deb := func(name, version string) event.Package {
 		return event.Package{Name: name, Version: version, Ecosystem: "Debian:12", PURL: "pkg:deb/debian/" + name + "@" + version}
 	}
-	owned := npm("lodash", "4.17.15")
-	owned.Owner = "pkg:deb/debian/node-lodash@4.17.15-1"
+	curl := deb("curl", "7.88.1-10")
+	owned, foreign := npm("lodash", "4.17.15"), npm("lodash", "4.17.15")
+	owned.Owner, foreign.Owner = curl.PURL, "pkg:deb/debian/no-such@1"
 	inventories := [][]event.Package{
 		{npm("a", "1.0.0"), deb("curl", "7.88.1-10")},
 		{npm("b", "1.0.0")},
-		{owned, npm("c", "1.0.0")},
+		{owned, curl, npm("c", "1.0.0")},
+		{foreign, curl},
 		{npm("lodash", "4.17.15")},
 	}
 	judge := func() (numbers []uint64, found []string) {
@@ -75,8 +77,8 @@ func TestPrintsChangeWithFindings(t *testing.T) {
 			t.Errorf("inventory %d: findings differ: %v, numbers differ: %v", i, differs, before[i] != after[i])
 		}
 	}
-	if changed != 2 {
-		t.Errorf("%d inventories changed, want those of b and lodash", changed)
+	if changed != 3 {
+		t.Errorf("%d inventories changed, want those of b and of both lodash that Debian does not know", changed)
 	}
 }
 
@@ -96,7 +98,7 @@ func BenchmarkPrints(b *testing.B) {
 	var c intel.Catalogue
 	for i := range distinct {
 		pkg := npm(fmt.Sprintf("pkg-%d", i/2), fmt.Sprintf("1.%d.0", i%2))
-		c.Append(intel.JudgeableOf(report.Distro{}, &pkg))
+		c.Append(intel.JudgeableOf(report.Distro{}, &pkg, nil))
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	lists := make([][]uint32, inventories)

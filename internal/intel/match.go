@@ -27,6 +27,7 @@ const (
 // used names the bundle. An error means that the bundle could not be read.
 func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.Package) (findings []event.Finding, used *report.Intelligence, gaps []string, err error) {
 	m := newMatching(b, distro)
+	m.owners = owners(pkgs)
 	for _, pkg := range pkgs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, nil, err
@@ -47,7 +48,8 @@ func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.P
 // matching is one call of Match.
 type matching struct {
 	bundle *Bundle
-	home   string // the ecosystem of the image's distribution, "" when it is not known
+	home   string                    // the ecosystem of the image's distribution, "" when it is not known
+	owners map[string]*event.Package // by purl
 	known  *report.Intelligence
 
 	scopes    map[string]scope    // by ecosystem as packages write it
@@ -69,7 +71,7 @@ type scope struct {
 }
 
 func (m *matching) judge(ctx context.Context, pkg event.Package) ([]event.Finding, error) {
-	if pkg.Owner != "" && m.scope(m.home).known {
+	if pkg.Owner != "" && m.rules(ownerOf(m.home, m.owners[pkg.Owner])) {
 		return nil, nil // the distribution's package is judged, by what it says of it
 	}
 	at := m.scope(pkg.Ecosystem)
