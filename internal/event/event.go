@@ -84,6 +84,9 @@ type Image struct {
 	Digest     string   `json:"digest,omitempty"`     // config digest, "sha256:" + 64 hex
 	Platform   string   `json:"platform,omitempty"`   // os/arch[/variant]
 	References []string `json:"references,omitempty"` // names and repository digests
+	// Pinned are digests of manifests and indexes that were proven, at their
+	// registry, to hold this very content. References only claim it.
+	Pinned []string `json:"pinned,omitempty"`
 }
 
 // Name is the image's first reference, or its digest when it has none.

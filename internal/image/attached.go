@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,4 +79,37 @@ func (a *Attached) Referrers(ctx context.Context, digest string) ([]string, erro
 		digests = append(digests, d.Digest.String())
 	}
 	return digests, nil
+}
+
+// maxPlatforms is how many manifests of an index are looked at.
+const maxPlatforms = 100
+
+// Holds says whether the manifest or index of that digest is of the image whose
+// configuration has that digest: names that come with an image prove nothing.
+func (a *Attached) Holds(ctx context.Context, digest, config string) (bool, error) {
+	var m struct {
+		Config    struct{ Digest string }
+		Manifests []struct{ Digest string }
+	}
+	read := func(digest string) error {
+		m.Config.Digest, m.Manifests = "", nil
+		data, err := a.Manifest(ctx, digest)
+		if err != nil || data == nil {
+			return err
+		}
+		if err := json.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("manifest %s: %w", digest, err)
+		}
+		return nil
+	}
+	if err := read(digest); err != nil || m.Config.Digest == config {
+		return err == nil, err
+	}
+	all := m.Manifests
+	for _, one := range all[:min(len(all), maxPlatforms)] {
+		if err := read(one.Digest); err != nil || m.Config.Digest == config {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }

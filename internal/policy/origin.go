@@ -86,15 +86,9 @@ func (s *imageSection) judgeOrigin(j *judgement, p *Policy, facts *ImageFacts) {
 }
 
 // approves says whether the image's content is approved by digest: of its
-// configuration, or of the manifest that one of its names holds.
+// configuration, or of a manifest that was proven to hold it.
 func (o *origin) approves(i event.Image) bool {
-	if slices.Contains(o.approved, i.Digest) {
-		return true
-	}
-	return slices.ContainsFunc(i.References, func(reference string) bool {
-		_, digest, _ := strings.Cut(reference, "@")
-		return slices.Contains(o.approved, digest)
-	})
+	return slices.Contains(o.approved, i.Digest) || slices.ContainsFunc(i.Pinned, func(digest string) bool { return slices.Contains(o.approved, digest) })
 }
 
 func (s *imageSection) judgeSigned(j *judgement, p *Policy, facts *ImageFacts) {

@@ -216,6 +216,13 @@ func TestSignaturesInARegistry(t *testing.T) {
 	p.image("good", "evil")
 	try("good", false, "it has no signature")
 
+	// An archive that claims to be what is signed, and is not.
+	liar := imagetest.Image{Tags: []string{registry.Host + "/team/app@" + good}, Layers: [][]byte{imagetest.Tar(t, imagetest.File("etc/motd", "evil"))}}
+	claimed := mustScan(t, scan.Options{Target: "docker-archive:" + archive(t, liar.Archive(t, imagetest.Old)), Registry: ann, Trust: trust, Judge: judge, Verify: true})
+	if claimed.Verdict.Allowed || len(claimed.Signatures) > 0 || len(claimed.Image.Pinned) > 0 {
+		t.Errorf("a name that lies: %+v, %+v", claimed.Verdict, claimed.Signatures)
+	}
+
 	// Without trust nothing was looked for, and the policy refuses.
 	rep := mustScan(t, scan.Options{Target: "registry:" + registry.Host + "/team/app:bundle", Registry: ann, Judge: judge})
 	if rep.Verdict.Allowed || !strings.Contains(rep.Verdict.Violations[0].Message, "not looked for") {

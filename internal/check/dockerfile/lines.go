@@ -19,9 +19,9 @@ type raw struct {
 type lineStart struct{ offset, line int }
 
 // lineOf is the line of a place in the text.
-func (r *raw) lineOf(offset int) int {
-	line := r.line
-	for _, s := range r.starts {
+func (one *raw) lineOf(offset int) int {
+	line := one.line
+	for _, s := range one.starts {
 		if s.offset > offset {
 			break
 		}
