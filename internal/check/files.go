@@ -188,6 +188,7 @@ func isYAML(path string) bool {
 
 var (
 	manifest  = regexp.MustCompile(`(?m)^(?:apiVersion:|\{?\s*"apiVersion"\s*:)`)
+	ours      = regexp.MustCompile(`(?m)^apiVersion: breakwater/`)
 	kindLine  = regexp.MustCompile(`(?m)^(?:kind:|\s*"kind"\s*:)|"kind"\s*:`)
 	services  = regexp.MustCompile(`(?m)^(?:services:|\{?\s*"services"\s*:)`)
 	customary = regexp.MustCompile(`^(docker-)?compose([.-].*)?\.(ya?ml|json)$`)
@@ -199,6 +200,7 @@ func tell(path string, data []byte, named bool) string {
 		return kind
 	}
 	switch {
+	case ours.Match(data): // a policy, a trust file
 	case manifest.Match(data) && kindLine.Match(data):
 		return Kubernetes
 	case services.Match(data) && (named || customary.MatchString(strings.ToLower(filepath.Base(path)))):
