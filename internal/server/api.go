@@ -36,6 +36,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "/api/v1/openapi", "", "", nil
 	s.operations(humago.New(inner, config))
 	inner.HandleFunc("GET "+streamPath, s.stream)
+	inner.HandleFunc("GET /api/v1/images/{digest}/reports/{format}", s.download)
 	inner.Handle("GET /api/v1/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
 	inner.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, http.StatusNotFound, "the API has no "+r.Method+" "+r.URL.Path+": see /api/v1/openapi.json")
@@ -82,6 +83,11 @@ func (s *Server) operations(a huma.API) {
 	huma.Post(a, "/api/v1/agents/enrol", s.apiEnrol, strangers, limited)
 	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
+	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "download-report", Method: http.MethodGet, Path: "/api/v1/images/{digest}/reports/{format}",
+		Summary: "An image's report as a file: html, json, sarif, cyclonedx, spdx, openvex, junit or gitlab",
+		Parameters: []*huma.Param{{Name: "digest", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},
+			{Name: "format", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}}},
+		Responses: map[string]*huma.Response{"200": {Description: "the file"}}})
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "notify-registry", Method: http.MethodPost, Path: "/api/v1/registries/{name}/notifications",
 		Summary:    "What a registry sends when an image was pushed: of the distribution registry, Harbor or GitHub",
 		Security:   []map[string][]string{{"token": {}}},
@@ -256,6 +262,24 @@ func (s *Server) apiWhere(ctx context.Context, in *struct {
 }) (*answer[store.Answer], error) {
 	return single(s.store.Where(ctx, store.Question{Kind: store.ThingKind(in.Kind), Name: in.Name, Ecosystem: in.Ecosystem, Versions: in.Versions,
 		Running: in.Running, Limit: in.Limit, Offset: in.Offset}))
+}
+
+// download sends a report in another format.
+func (s *Server) download(w http.ResponseWriter, r *http.Request) {
+	img, rep, err := s.store.Image(r.Context(), r.PathValue("digest"))
+	if err == nil {
+		err = web.WriteReport(w, r.PathValue("format"), img, rep)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrNotFound):
+		problem(w, r, http.StatusNotFound, err.Error())
+	case errors.Is(err, web.ErrFormat):
+		problem(w, r, http.StatusBadRequest, err.Error())
+	default:
+		s.o.Log.Error("report not sent", "request", requestID(r), "error", err)
+		problem(w, r, http.StatusInternalServerError, "the server could not do this; its log says why")
+	}
 }
 
 // policyList is what is in force, as which generation.

@@ -205,6 +205,11 @@ func vulnerable() report.Report {
 		r.Packages = append(r.Packages, f.Package)
 		r.Findings = append(r.Findings, f)
 	}
+	r.Secrets = []event.Secret{{Rule: "aws-access-key", Title: "AWS access key", Severity: event.SeverityHigh, Excerpt: "AKIA…", Place: event.Place{Kind: event.PlaceFile, Path: "root/.aws/credentials", Line: 2, Layer: storetest.Digest("0"), Deleted: true}}}
+	r.Malware = []event.Malware{{Name: "Eicar-Test-Signature", Engine: "clamav", Severity: event.SeverityCritical, Reason: "The file holds a known signature.", Place: event.Place{Kind: event.PlaceFile, Path: "opt/drop.zip", Layer: storetest.Digest("1"), LayerIndex: 1}}}
+	r.Misconfigurations = []event.Misconfiguration{{ID: "BW-D001", Title: "Runs as root", Severity: event.SeverityMedium, Message: "No `USER` is set", Remediation: "Set `USER 10001`"}}
+	r.Looked, r.Engines = []string{"malware", "secrets"}, []string{"ClamAV 1.4"}
+	r.Excluded = []event.Finding{{ID: "CVE-2020-9999", Package: r.Packages[0], VEX: &event.Statement{Status: "not_affected", Justification: "vulnerable_code_not_present", Document: "ours.json"}}}
 	r.Gaps = []string{"usr/lib/jvm: Java archives are not read in this version."}
 	return r
 }

@@ -301,7 +301,7 @@ func gistOf(v event.Verdict) string {
 const serverAgent = "server"
 
 func putVerdictEvent(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) error {
-	ev := event.Event{Key: "verdict/" + change.Image.Digest + "/" + rand.Text(), Kind: event.KindImage, Time: fromNanos(now), Image: &change}
+	ev := event.Event{Key: verdictKey(change.Image.Digest) + rand.Text(), Kind: event.KindImage, Time: fromNanos(now), Image: &change}
 	body, err := json.Marshal(ev)
 	if err != nil {
 		return err

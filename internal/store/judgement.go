@@ -194,3 +194,18 @@ func (s *Store) PruneThings(ctx context.Context) (int64, error) {
 	})
 	return n, err
 }
+
+// Verdicts lists the changes of an image's verdict, the newest first, as long
+// as their events are kept.
+func (s *Store) Verdicts(ctx context.Context, digest string) ([]event.Event, error) {
+	return list(ctx, s, "verdicts of image", func(row scanner) (e event.Event, err error) {
+		var body []byte
+		if err := row.Scan(&body); err != nil {
+			return e, err
+		}
+		return e, json.Unmarshal(body, &e)
+	}, "SELECT body FROM events WHERE agent = $1 AND key > $2 AND key < $3 ORDER BY id DESC LIMIT 50", serverAgent, verdictKey(digest), verdictKey(digest)+"~")
+}
+
+// verdictKey begins the keys of the changes of an image's verdict.
+func verdictKey(digest string) string { return "verdict/" + digest + "/" }

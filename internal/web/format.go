@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -35,6 +36,9 @@ func (c *Console) functions() template.FuncMap {
 		"options":      options,
 		"outcomeWord":  outcomeWord,
 		"severityWord": severityWord,
+		"why":          func(f event.Finding) string { return report.Reason(&f) },
+		"gain":         func(u report.Update) string { return u.Gain() },
+		"updateTitle":  func(u report.Update) string { return u.Title() },
 		"registryForm": func(r ...store.Registry) store.Registry { return append(r, store.Registry{})[0] },
 	}
 }

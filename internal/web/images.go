@@ -1,11 +1,16 @@
 package web
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sort"
+	"strings"
 
+	"github.com/breakwater-sec/breakwater/internal/advice"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
@@ -67,7 +72,18 @@ type imagePage struct {
 	Counts  []severityCount
 	Shown   []event.Finding // the worst first, at most maxFindings
 	Hidden  int
+	Advice  *report.Advice
+	History []event.Event
+	Formats []report.Format
+	// Filter is a part of the names of the packages that are shown.
+	Filter   string
+	Packages []event.Package
+	More     int // packages that are not shown
+	Looked   map[string]bool
 }
+
+// maxPackages bounds a page; a filter finds the others.
+const maxPackages = 2000
 
 // maxFindings bounds a page; the API has all of them.
 const maxFindings = 500
@@ -88,7 +104,17 @@ func (c *Console) image(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := imagePage{Image: img, Report: rep, Steps: steps(rep)}
+	p := imagePage{Image: img, Report: rep, Steps: steps(rep), Advice: advice.Of(&rep), Formats: downloads(), Filter: strings.TrimSpace(v.r.URL.Query().Get("package")), Looked: map[string]bool{}}
+	if len(p.Filter) > maxSearch {
+		return v.badRequest(fmt.Errorf("the filter has %d bytes: use at most %d", len(p.Filter), maxSearch))
+	}
+	for _, kind := range rep.Looked {
+		p.Looked[kind] = true
+	}
+	p.choosePackages()
+	if p.History, err = c.Store.Verdicts(v.ctx, img.Digest); err != nil {
+		return err
+	}
 	if img.Verdict != nil {
 		if p.Reasons, err = (finder{c: c, v: v}).violations(img.Verdict.Violations); err != nil {
 			return err
@@ -101,22 +127,74 @@ func (c *Console) image(v *visit) error {
 	return v.show(http.StatusOK, "image", "images", img.Name, p)
 }
 
-// worstFirst orders findings by exploited, severity, fixable, id.
+// choosePackages fills in those that pass the filter.
+func (p *imagePage) choosePackages() {
+	for _, x := range p.Report.Packages {
+		switch {
+		case p.Filter != "" && !holds(x.Name, p.Filter) && !holds(x.Source, p.Filter):
+		case len(p.Packages) == maxPackages:
+			p.More++
+		default:
+			p.Packages = append(p.Packages, x)
+		}
+	}
+}
+
+// downloads are the formats for files; the table is for terminals.
+func downloads() []report.Format {
+	return slices.DeleteFunc(report.Formats(), func(f report.Format) bool { return f.Write == nil })
+}
+
+// imageDownload sends an image's report as a file.
+func (c *Console) imageDownload(v *visit) error {
+	img, rep, err := c.Store.Image(v.ctx, v.r.PathValue("digest"))
+	if err != nil {
+		return err
+	}
+	err = WriteReport(v.w, v.r.PathValue("format"), img, rep)
+	if errors.Is(err, ErrFormat) {
+		return v.badRequest(err)
+	}
+	return err
+}
+
+// ErrFormat is wrapped by WriteReport's error when there is no such format.
+var ErrFormat = errors.New("format")
+
+// WriteReport sends a report as a file in a format, with the newest verdict.
+// Nothing was sent when there is an error.
+func WriteReport(w http.ResponseWriter, format string, img store.Image, rep report.Report) error {
+	f, err := report.FormatNamed(format)
+	if err == nil && f.Write == nil {
+		err = fmt.Errorf("%q is for terminals", format)
+	}
+	if err != nil {
+		return fmt.Errorf("%w %w", ErrFormat, err)
+	}
+	rep.Verdict = img.Verdict
+	var b bytes.Buffer
+	if err := f.Write(&b, &rep); err != nil {
+		return fmt.Errorf("report of %s as %s: %w", img.Digest, format, err)
+	}
+	kind, end := "application/json", "json"
+	switch format {
+	case "html":
+		kind, end = "text/html; charset=utf-8", "html"
+	case "junit":
+		kind, end = "application/xml", "xml"
+	}
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%s.%s"`, short(img.Digest), format, end))
+	h.Set("Cache-Control", "no-store")
+	_, _ = w.Write(b.Bytes()) // a reader that went away is no error
+	return nil
+}
+
+// worstFirst orders findings as every report does.
 func worstFirst(all []event.Finding) (shown []event.Finding, hidden int, counts []severityCount) {
 	shown = append(shown, all...)
-	sort.SliceStable(shown, func(i, j int) bool {
-		a, b := shown[i], shown[j]
-		if a.KnownExploited != b.KnownExploited {
-			return a.KnownExploited
-		}
-		if a.Severity != b.Severity {
-			return a.Severity.Rank() > b.Severity.Rank()
-		}
-		if (a.FixedVersion != "") != (b.FixedVersion != "") {
-			return a.FixedVersion != ""
-		}
-		return a.ID < b.ID
-	})
+	slices.SortStableFunc(shown, func(a, b event.Finding) int { return report.Order(&a, &b) })
 	perRank := map[event.Severity]int{}
 	for _, f := range all {
 		perRank[f.Severity]++

@@ -131,6 +131,7 @@ func (c *Console) routes() error {
 	c.mux.HandleFunc("GET /incidents/{id}", c.page(c.incident))
 	c.mux.HandleFunc("GET /images", c.page(c.images))
 	c.mux.HandleFunc("GET /images/{digest}", c.page(c.image))
+	c.mux.HandleFunc("GET /images/{digest}/reports/{format}", c.page(c.imageDownload))
 	c.mux.HandleFunc("GET /where", c.page(c.where))
 	c.mux.HandleFunc("GET /policies", c.page(c.policies))
 	c.mux.HandleFunc("GET /policies/{name}", c.page(c.policy))
