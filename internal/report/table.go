@@ -57,8 +57,62 @@ type table struct {
 	width  int
 }
 
-// line writes one line; errors stay in the writer until Flush.
-func (t *table) line(format string, args ...any) { fmt.Fprintf(t.w, format+"\n", args...) }
+// line writes one line, broken at words where the terminal ends; errors stay
+// in the writer until Flush.
+func (t *table) line(format string, args ...any) {
+	t.whole("%s", wrap(fmt.Sprintf(format, args...), t.width))
+}
+
+// whole writes a line as it is: a command that is copied must not be broken.
+func (t *table) whole(format string, args ...any) { fmt.Fprintf(t.w, format+"\n", args...) }
+
+// wrap breaks a line at words; what follows is indented a little deeper. Width
+// 0 is none.
+func wrap(line string, width int) string {
+	if width <= 0 || visible(line) <= width {
+		return line
+	}
+	text := strings.TrimLeft(line, " -?")
+	first := line[:len(line)-len(text)]
+	indent := strings.Repeat(" ", min(max(len(first), 10), width/2))
+	if len(first) > 0 {
+		indent = indent[:len(first)]
+	}
+	var b strings.Builder
+	b.WriteString(first)
+	column := len(first)
+	for i, word := range strings.Split(text, " ") {
+		switch {
+		case i == 0:
+		case column+1+visible(word) > width && visible(word) <= width-len(indent):
+			b.WriteString("\n" + indent)
+			column = len(indent)
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += visible(word)
+	}
+	return b.String()
+}
+
+// visible counts the characters of s that a terminal shows: not the codes that
+// paint wrote.
+func visible(s string) (n int) {
+	code := false
+	for _, r := range s {
+		switch {
+		case r == '\x1b':
+			code = true
+		case !code:
+			n++
+		case r == 'm':
+			code = false
+		}
+	}
+	return n
+}
 
 // The ANSI codes that the table uses.
 const (
@@ -84,7 +138,9 @@ func (t *table) head(r *Report) {
 		}
 	}
 	row("image", r.name())
-	row("content", strings.TrimSpace(r.Image.Digest+" "+r.Image.Platform))
+	if content := strings.TrimSpace(r.Image.Digest + " " + r.Image.Platform); content != "" {
+		t.whole("%s %s", t.paint("content  ", dim), Printable(content)) // to be copied, however narrow the terminal
+	}
 	row("system", cmp.Or(r.Distro.Name, strings.TrimSpace(r.Distro.ID+" "+r.Distro.Version), "unknown: no os-release")+endOfLife(r))
 	packages := plural(len(r.Packages), "package", "packages") + " in " + plural(len(r.Layers), "layer", "layers")
 	if len(r.Packages) > 0 {
@@ -166,22 +222,26 @@ func (t *table) grid(title []string, rows [][]cell) {
 	}
 }
 
-// fit makes the widest columns narrower until a line fits the terminal. A
-// column keeps at least what a name or a version needs.
+// fit makes columns narrower until a line fits the terminal: the last one,
+// which explains, then the widest. A column keeps what a name or a version needs.
 func (t *table) fit(width []int) {
 	const least = 12
-	for t.width > 0 {
-		total, widest := -2, 0
-		for i, n := range width {
+	for last := len(width) - 1; t.width > 0; {
+		total, i := -2, last
+		for _, n := range width {
 			total += n + 2
-			if n > width[widest] {
-				widest = i
+		}
+		if width[last] <= least {
+			for j, n := range width {
+				if n > width[i] {
+					i = j
+				}
 			}
 		}
-		if total <= t.width || width[widest] <= least {
+		if total <= t.width || width[i] <= least {
 			return
 		}
-		width[widest]--
+		width[i]--
 	}
 }
 
@@ -196,7 +256,7 @@ func (t *table) gridRow(row []cell, width []int) {
 		b.WriteString(t.paint(c.text, c.colour))
 		b.WriteString(strings.Repeat(" ", pad))
 	}
-	t.line("%s", strings.TrimRight(b.String(), " "))
+	t.whole("%s", strings.TrimRight(b.String(), " "))
 }
 
 const maxCell = 60 // characters

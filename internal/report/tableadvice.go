@@ -19,7 +19,7 @@ func (t *table) advice(a *Advice) {
 	if a.Base != nil {
 		t.line("  - %s", Printable(a.Base.Sentence()))
 	}
-	left := 0
+	left, where := 0, ""
 	for i, u := range a.Updates {
 		if i >= mostUpdates {
 			left += len(u.Findings)
@@ -27,9 +27,12 @@ func (t *table) advice(a *Advice) {
 		}
 		t.line("  - %s: %s", Printable(u.Title()), u.Gain())
 		if u.Command != "" && !u.Base {
-			t.line("      %s", t.paint(Printable(u.Command), green))
+			t.whole("      %s", t.paint(Printable(u.Command), green))
 		}
-		t.line("      %s", t.paint(shorten(Printable(u.where()), 100), dim))
+		if u.where() != where {
+			where = u.where()
+			t.line("      %s", t.paint(shorten(Printable(where), 150), dim))
+		}
 	}
 	if left > 0 {
 		t.line("  - %s: %d more gone", plural(len(a.Updates)-mostUpdates, "other update", "other updates"), left)
