@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -58,12 +59,15 @@ func (j *judgeFlags) judge(ctx context.Context, rep *report.Report) error {
 		return nil
 	}
 	var answer struct {
-		Verdict event.Verdict `json:"verdict"`
+		Verdict *event.Verdict `json:"verdict"`
 	}
 	if err := j.client.call(ctx, "POST", "api/v1/scans", rep, &answer); err != nil {
 		return err
 	}
-	rep.Verdict = both(rep.Verdict, &answer.Verdict)
+	if answer.Verdict == nil {
+		return failed(fmt.Errorf("server %s answered without a verdict: is it older than this program?", j.server))
+	}
+	rep.Verdict = both(rep.Verdict, answer.Verdict)
 	return nil
 }
 
