@@ -75,6 +75,7 @@ func commands(env *environment) []*cobra.Command {
 		newServerCommand(env),
 		newAgentCommand(env),
 		newAgentsCommand(env),
+		newTokensCommand(env),
 		newUnloadCommand(env),
 		newCanaryCommand(env),
 		newDoctorCommand(env),

@@ -30,6 +30,7 @@ type Role string
 const (
 	Admin  Role = "admin"  // everything
 	Viewer Role = "viewer" // read everything, change nothing
+	CI     Role = "ci"     // have scans judged, nothing else; of tokens only
 )
 
 // Identity is who makes a request.
@@ -40,6 +41,12 @@ type Identity struct {
 
 // MayWrite says whether the identity may change things.
 func (i Identity) MayWrite() bool { return i.Role == Admin }
+
+// MayRead says whether the identity may see what the server knows.
+func (i Identity) MayRead() bool { return i.Role == Admin || i.Role == Viewer }
+
+// MayScan says whether the identity may have scans judged.
+func (i Identity) MayScan() bool { return i.Role == Admin || i.Role == CI }
 
 // Cookie is the session cookie's name. The prefix makes browsers refuse it
 // unless it is Secure, for the whole site and set by this host itself.

@@ -107,7 +107,8 @@ const audit = `(() => {
 func everyPage(agent string) map[string]string {
 	return map[string]string{"overview": "/", "incidents": "/incidents", "filtered": "/incidents?severity=critical&host=nowhere", "incident": "/incidents/1", "refused": "/incidents/4", "hostile": "/incidents/6",
 		"images": "/images", "image": "/images/" + storetest.Digest("a"), "policies": "/policies", "policy": "/policies/baseline-run", "edit": "/policies/baseline-run/edit",
-		"new policy": "/new-policy", "hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "nothing found": "/search?q=zzzz", "missing": "/incidents/999"}
+		"new policy": "/new-policy", "hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "nothing found": "/search?q=zzzz", "missing": "/incidents/999",
+		"where": "/where?kind=vulnerability&name=CVE-2024-3094", "where asked": "/where", "registries": "/registries"}
 }
 
 // TestEveryPageIsAccessible looks at every page, with data and without, in both

@@ -36,6 +36,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "/api/v1/openapi", "", "", nil
 	s.operations(humago.New(inner, config))
 	inner.HandleFunc("GET "+streamPath, s.stream)
+	inner.HandleFunc("POST "+scansPath, s.scanned)
 	inner.HandleFunc("GET /api/v1/images/{digest}/reports/{format}", s.download)
 	inner.Handle("GET /api/v1/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
 	inner.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -79,10 +80,15 @@ func (s *Server) operations(a huma.API) {
 	huma.Delete(a, "/api/v1/policies/{name}", s.apiDelete)
 	huma.Get(a, "/api/v1/hosts", s.apiHosts)
 	huma.Get(a, "/api/v1/audit", s.apiAudit)
+	huma.Post(a, "/api/v1/tokens", s.apiToken, limited)
 	huma.Post(a, "/api/v1/agents/tokens", s.apiEnrolment, limited)
 	huma.Post(a, "/api/v1/agents/enrol", s.apiEnrol, strangers, limited)
 	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
+	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "judge-scan", Method: http.MethodPost, Path: scansPath,
+		Summary:     "Keeps a scan's report (docs/report-schema.md) and judges it by the policies in force; with a token of scope ci",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {}}},
+		Responses:   map[string]*huma.Response{"200": {Description: "the verdict", Content: map[string]*huma.MediaType{"application/json": {Schema: a.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[scanAnswer](), true, "ScanAnswer")}}}}})
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "download-report", Method: http.MethodGet, Path: "/api/v1/images/{digest}/reports/{format}",
 		Summary: "An image's report as a file: html, json, sarif, cyclonedx, spdx, openvex, junit or gitlab",
 		Parameters: []*huma.Param{{Name: "digest", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},

@@ -134,7 +134,9 @@ func TestScreenshots(t *testing.T) {
 	do(t, ctx, logIn(s))
 	pages := map[string]string{"overview": "/", "incidents": "/incidents", "incident": "/incidents/1", "refused": "/incidents/4", "hostile": "/incidents/6",
 		"images": "/images", "image": "/images/" + storetest.Digest("a"), "policies": "/policies", "policy": "/policies/baseline-run?version=1#L9", "edit": "/policies/baseline-run/edit",
-		"hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "missing": "/incidents/999"}
+		"hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "missing": "/incidents/999",
+		"where": "/where?kind=vulnerability&name=CVE-2024-3094", "where-secret": "/where?kind=secret", "registries": "/registries", "registry": "/registries/harbour"}
+	putRegistry(t, admin(t, s), map[string]any{"address": "127.0.0.1:1", "repositories": []string{"team/app", "team/*"}, "every": "6h"})
 	for _, width := range []int64{390, 1280, 2560} {
 		for _, theme := range []string{"light", "dark"} {
 			for name, path := range pages {

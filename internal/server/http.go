@@ -49,7 +49,11 @@ func (s *Server) around(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		limit := int64(maxBody)
+		if r.URL.Path == scansPath {
+			limit = store.MaxReport
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		defer s.survive(w, r)
 		started := time.Now()
 		counted := &statusWriter{ResponseWriter: w}
@@ -123,6 +127,10 @@ func (s *Server) known(next http.Handler) http.Handler {
 		case err != nil:
 			s.o.Log.Error("request not identified", "request", requestID(r), "error", err)
 			problem(w, r, http.StatusServiceUnavailable, "the server could not check who is asking")
+		case r.URL.Path == scansPath && who.MayScan():
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), whoKey, caller{who, auth.Address(r)})))
+		case !who.MayRead():
+			problem(w, r, http.StatusForbidden, who.Name+" may have scans judged, nothing else")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead && !who.MayWrite():
 			problem(w, r, http.StatusForbidden, who.Name+" may read, not change")
 		default:
@@ -151,7 +159,7 @@ func section(path string) string {
 		return "other"
 	}
 	switch words[1] {
-	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics", "where", "registries", "scans":
+	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics", "where", "registries", "scans", "tokens":
 		return "/" + words[1]
 	}
 	return "other"

@@ -22,7 +22,7 @@ func TestWhereDoesItRun(t *testing.T) {
 		"/where?name=CVE-2024-3094":                           "of them runs</strong> as 1 container on 1 host",
 		"/where?kind=package&name=liblzma5&versions=%3C5.6.1": "web-1",
 		"/where?kind=package&name=liblzma5&versions=%3C1":     "No known image holds it",
-		"/where?kind=secret":                                  "No known image holds it",
+		"/where?kind=secret":                                  "root/.aws/credentials",
 		"/where?kind=package&name=x&versions=%3C":             "use bounds as",
 		"/where": "Give the id of a vulnerability",
 		"/where?kind=vulnerability&name=%3Cscript%3Ealert(1)//x": "&lt;script&gt;",

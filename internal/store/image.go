@@ -96,7 +96,7 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) e
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report`,
+			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report, origin = ''`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
 		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, bundle, packed)
 	if err != nil {

@@ -248,6 +248,10 @@ CREATE TABLE targets (
 CREATE INDEX targets_pending ON targets (registry, pending, priority DESC, due);
 CREATE INDEX targets_image ON targets (image);
 `,
+	// 6: images say who read them: '' hosts and the server itself, else a CI's token.
+	`
+ALTER TABLE images ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

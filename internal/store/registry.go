@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
 // Registry is a registry whose images the server reads by itself.
@@ -235,21 +233,6 @@ func (s *Store) RunningReferences(ctx context.Context) (map[string]bool, error) 
 		}
 	}
 	return out, err
-}
-
-// PutReport stores a report that the server made or took itself.
-func (s *Store) PutReport(ctx context.Context, rep report.Report) error {
-	if !validDigest(rep.Image.Digest) {
-		return fmt.Errorf("report: image digest %q is not sha256: and 64 hex digits", rep.Image.Digest)
-	}
-	body, err := json.Marshal(rep)
-	if err != nil {
-		return err
-	}
-	if len(body) > MaxReport {
-		return fmt.Errorf("report of %s has %d bytes, more than %d", rep.Image.Name(), len(body), MaxReport)
-	}
-	return s.tx(ctx, "keep report", func(tx *sql.Tx) error { return putImage(ctx, tx, rep, body) })
 }
 
 // AddReference adds a name to an image; known is false when there is no report

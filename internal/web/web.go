@@ -192,6 +192,9 @@ func (c *Console) page(handle func(*visit) error) http.HandlerFunc {
 			return
 		}
 		v := &visit{w: w, r: r, ctx: r.Context(), who: who, c: c}
+		if err == nil && !who.MayRead() {
+			err = errForbidden
+		}
 		if err == nil {
 			err = handle(v)
 		}

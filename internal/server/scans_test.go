@@ -1,0 +1,84 @@
+package server_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/server"
+	"github.com/breakwater-sec/breakwater/internal/store/storetest"
+)
+
+// TestAPipelineAsksForTheVerdict: with a short-lived token that does nothing
+// else, and without changing what hosts know.
+func TestAPipelineAsksForTheVerdict(t *testing.T) {
+	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies = []byte(onePolicy) })
+	harbour(t, s.Server) // a host has read image a
+	c := admin(t, s)
+	var tok struct{ Token, Fingerprint string }
+	for _, bad := range []string{`{"name":"x","scope":"ci","life":"25h"}`, `{"name":"x","scope":"ci","life":"-1s"}`, `{"name":"a b","scope":"ci","life":"1h"}`} {
+		if status, text := c.call("POST", "/api/v1/tokens", bad, nil, "Content-Type", "application/json"); status != 400 {
+			t.Errorf("%s: %d %s", bad, status, text)
+		}
+	}
+	if status, _ := c.call("POST", "/api/v1/tokens", `{"name":"x","scope":"admin","life":"1h"}`, nil, "Content-Type", "application/json"); status != 422 {
+		t.Errorf("an administrator's token: %d", status)
+	}
+	if status, text := c.call("POST", "/api/v1/tokens", `{"name":"local","scope":"ci","life":"1h"}`, &tok, "Content-Type", "application/json"); status != 200 || tok.Fingerprint != s.Fingerprint() {
+		t.Fatalf("%d %s", status, text)
+	}
+	ci := newClient(t, s)
+	ci.token = tok.Token
+	for _, path := range []string{"/api/v1/images", "/api/v1/metrics", "/", "/images", "/api/v1/incidents/stream", "/api/v1/openapi.json"} {
+		if status, _ := ci.call("GET", path, "", nil); status != http.StatusForbidden {
+			t.Errorf("GET %s: %d", path, status)
+		}
+	}
+	if status, _ := ci.call("POST", "/api/v1/tokens", `{}`, nil); status != http.StatusForbidden {
+		t.Error("it makes tokens")
+	}
+	send := func(rep report.Report) (answer struct {
+		Verdict event.Verdict
+		Image   string
+	}) {
+		t.Helper()
+		raw, err := json.Marshal(rep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, text := ci.call("POST", "/api/v1/scans", string(raw), &answer, "Content-Type", "application/json"); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+		return answer
+	}
+	fresh := vulnerable()
+	fresh.Image.Digest = storetest.Digest("d")
+	if a := send(fresh); a.Verdict.Allowed || a.Image != fresh.Image.Digest || a.Verdict.Violations[0].Policy != "strict-images" {
+		t.Errorf("%+v", a)
+	}
+	fresh.Findings = nil
+	if a := send(fresh); !a.Verdict.Allowed || a.Image == "" {
+		t.Errorf("mended: %+v", a)
+	}
+	forged := vulnerable()
+	forged.Findings, forged.Malware = nil, nil
+	if a := send(forged); a.Image != "" {
+		t.Errorf("what a host knows was replaced: %+v", a)
+	}
+	if _, rep, err := s.Store().Image(t.Context(), storetest.Digest("a")); err != nil || len(rep.Findings) == 0 {
+		t.Errorf("%+v %v", rep, err)
+	}
+	nameless := vulnerable()
+	nameless.Image.Digest = ""
+	if a := send(nameless); a.Image != "" || a.Verdict.Allowed {
+		t.Errorf("a folder: %+v", a)
+	}
+	for body, want := range map[string]int{"": 422, "{}": 422, "[1]": 422, `{"schema":1,"packages":"` + strings.Repeat("x", 5<<20) + `"}`: 422} {
+		if status, text := ci.call("POST", "/api/v1/scans", body, nil); status != want {
+			t.Errorf("%.20q: %d %.200s", body, status, text)
+		}
+	}
+}
