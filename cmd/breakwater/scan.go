@@ -108,11 +108,11 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	if err := s.source.options(env, &options); err != nil {
 		return err
 	}
-	rep, err := scan.Image(ctx, options)
-	progress.clear()
 	if options.Trust, err = s.trust.read(env); err != nil {
 		return failed(err)
 	}
+	rep, err := scan.Image(ctx, options)
+	progress.clear()
 	if err != nil {
 		return failed(err)
 	}
