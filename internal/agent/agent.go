@@ -6,7 +6,7 @@
 // Its parts are goroutines with one owner each, started and joined by Run: the
 // sensor's reader, the engine watchers, the workers, the judges of containers,
 // the recorder of incidents, the gate's desk, the uplink, the policy keeper, the
-// heartbeat and the intelligence keeper.
+// heartbeat, the intelligence keeper and the one that looks at known images again.
 package agent
 
 import (
@@ -27,6 +27,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/spool"
@@ -77,6 +78,10 @@ type Options struct {
 	Data    string   // the agent's folder; made with mode 0750 when absent
 	Intel   string   // the data folder that the intelligence bundle lies in
 	Sockets []string // of Docker engines
+	Malware string   // address of a ClamAV daemon that is shown the files of images; "" for none
+	// Own is the container that this agent runs in, which is neither judged nor
+	// guarded; "": none.
+	Own string
 	// Fresh: nothing of an earlier agent was found in the kernel, so what runs
 	// was there before.
 	Fresh bool
@@ -100,6 +105,7 @@ type Agent struct {
 	images     *images
 	scanner    *imageScanner
 	detector   *detect.Engine
+	indicators *indicators // that intelligence brought
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled
@@ -109,6 +115,7 @@ type Agent struct {
 	incidents chan seen                  // to the recorder
 	work      chan func(context.Context) // slow work, off the sensor's goroutine
 	beatNow   chan struct{}
+	looking   looking
 	offered   chan string // the newest intelligence bundle that the server has
 	// fetched is closed after the first attempt to get a policy, ready when
 	// what ran before is taken over too.
@@ -145,10 +152,11 @@ func New(opts Options) (*Agent, error) {
 		work:     make(chan func(context.Context), 1024),
 		beatNow:  make(chan struct{}, 1),
 		offered:  make(chan string, 1),
+		looking:  looking{more: make(chan struct{}, 1)},
 		fetched:  make(chan struct{}),
 		ready:    make(chan struct{}),
 		problems: map[string]string{},
-		detector: detect.NewEngine(opts.Rules),
+		detector: detect.NewEngine(opts.Rules), indicators: &indicators{},
 	}
 	a.settled, err = openSettled(opts.Data)
 	a.problem("judged containers", err)
@@ -158,7 +166,10 @@ func New(opts Options) (*Agent, error) {
 	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
 	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)
 	a.problem("layers", err) // without it they are read again, no more
-	a.scanner = &imageScanner{data: opts.Intel, tool: "breakwater " + opts.Version, cache: layers}
+	a.scanner = &imageScanner{
+		data: opts.Intel, tool: "breakwater " + opts.Version, cache: layers, policies: a.policies, clamd: opts.Malware, problem: a.problem,
+		registry: image.NewRegistry(image.RegistryOptions{Keychain: true, CertDir: image.DockerCertDir}),
+	}
 	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
 	if err := a.prepareKernel(); err != nil {
 		return nil, errors.Join(err, queue.Close(), unfinished.close())
@@ -246,6 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return serveGate(ctx, a.opts.Data, a.gateDesk()) })
 	group.Go(func() error { return a.heartbeat(ctx) })
 	group.Go(func() error { return a.keepIntelligence(ctx) })
+	group.Go(func() error { return a.keepLooking(ctx) })
 	if a.opts.Uplink != nil {
 		group.Go(func() error { return a.opts.Uplink.Uplink(ctx, a.spool) })
 		group.Go(func() error { return a.keepPolicy(ctx) })

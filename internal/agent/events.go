@@ -32,6 +32,9 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 		tree = a.tree(ev)
 	}
 	incidents := a.detector.Event(ev, run, tree)
+	if inc, ok := a.indicators.contact(ev); ok {
+		incidents = append(incidents, inc)
+	}
 	if len(incidents) == 0 {
 		return
 	}

@@ -45,7 +45,11 @@ func (a *Agent) keepIntelligence(ctx context.Context) error {
 		if changed {
 			version, _ := a.scanner.state()
 			a.opts.Log.Info("new intelligence: judging known images again", "bundle", version)
+			a.problem("indicators", a.takeIndicators(ctx))
 			a.problem("reports", a.images.rejudge(ctx, a.scanner.match))
+			if a.scanner.knowsMalware() {
+				a.looking.soon(true)
+			}
 			a.heartbeatNow()
 		}
 		select {
@@ -56,6 +60,16 @@ func (a *Agent) keepIntelligence(ctx context.Context) error {
 			a.takeIntelligence(ctx, bundle, &again)
 		}
 	}
+}
+
+// takeIndicators looks for the peers that the bundle in use warns of.
+func (a *Agent) takeIndicators(ctx context.Context) error {
+	bundle := a.scanner.take()
+	if bundle == nil {
+		return nil
+	}
+	defer bundle.users.Done()
+	return a.indicators.load(ctx, bundle.Bundle)
 }
 
 // retry keeps a bundle that failed from being tried at every heartbeat.

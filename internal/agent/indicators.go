@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
+)
+
+const (
+	// maxIndicators bounds what is held in memory: 100 bytes each.
+	maxIndicators = 1_000_000
+	// indicatorAgain is how long the same container and peer is told once.
+	indicatorAgain = time.Hour
+	maxToldPeers   = 4096
+)
+
+// indicators are the peers of the network that intelligence warns of. Contacts
+// are told, not stopped: that takes a policy. Safe for concurrent use.
+type indicators struct {
+	mu       sync.Mutex
+	networks map[netip.Prefix]intel.Indicator // an address is a network of its own
+	lengths  map[int]bool                     // of the prefixes, by bits, IPv6 ones + 1000
+	told     map[string]time.Time             // by container and peer
+}
+
+// load replaces all by those of a bundle.
+func (x *indicators) load(ctx context.Context, b *intel.Bundle) error {
+	networks, lengths := map[netip.Prefix]intel.Indicator{}, map[int]bool{}
+	for i, err := range b.Indicators(ctx) {
+		if err != nil {
+			return fmt.Errorf("network indicators: %w", err)
+		}
+		p, err := netip.ParsePrefix(i.Value)
+		if err != nil {
+			addr, err := netip.ParseAddr(i.Value)
+			if err != nil {
+				continue // a domain: connections do not tell them
+			}
+			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+		}
+		if len(networks) >= maxIndicators {
+			return fmt.Errorf("more than %d network indicators: the others are not looked for", maxIndicators)
+		}
+		networks[p.Masked()] = i
+		lengths[length(p.Addr(), p.Bits())] = true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.networks, x.lengths = networks, lengths
+	return nil
+}
+
+func length(a netip.Addr, bits int) int {
+	if a.Is4() {
+		return bits
+	}
+	return 1000 + bits
+}
+
+// find is the indicator that an address falls under, the closest one.
+func (x *indicators) find(address string, now time.Time) (intel.Indicator, bool) {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return intel.Indicator{}, false
+	}
+	addr = addr.Unmap()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for bits := addr.BitLen(); bits >= 0; bits-- {
+		if !x.lengths[length(addr, bits)] {
+			continue
+		}
+		p, err := addr.Prefix(bits)
+		if i, ok := x.networks[p]; err == nil && ok && (i.Ends.IsZero() || now.Before(i.Ends)) {
+			return i, true
+		}
+	}
+	return intel.Indicator{}, false
+}
+
+// first says whether a contact was not told within the last hour.
+func (x *indicators) first(key string, now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if at, ok := x.told[key]; ok && now.Sub(at) < indicatorAgain {
+		return false
+	}
+	if len(x.told) >= maxToldPeers || x.told == nil {
+		x.told = map[string]time.Time{}
+	}
+	x.told[key] = now
+	return true
+}
+
+// contact is the incident of a connection to a peer that intelligence warns of.
+func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
+	if ev.Kind != event.KindConnect || ev.Network == nil || ev.Container == nil {
+		return event.Incident{}, false
+	}
+	now := time.Now()
+	i, ok := x.find(ev.Network.Address, now)
+	if !ok || !x.first(ev.Container.ID+" "+ev.Network.Address, now) {
+		return event.Incident{}, false
+	}
+	container, process := ev.Container.Name, "a process"
+	if container == "" {
+		container = short(ev.Container.ID)
+	}
+	if ev.Process != nil && ev.Process.Comm != "" {
+		process = "`" + ev.Process.Comm + "`"
+	}
+	name := i.Name
+	if name == "" {
+		name = "malicious software"
+	}
+	d := event.Decision{Control: event.ControlNetwork, Effect: event.EffectAlert, Outcome: event.Detected, Rule: "intelligence",
+		Why: fmt.Sprintf("%s is listed by %s as %s. Intelligence warns; to stop it, forbid it in a policy's run.network.", i.Value, i.Source, name)}
+	if k := ev.Decision; k != nil && (k.Outcome == event.Prevented || k.Outcome == event.Killed) {
+		d.Outcome, d.Mechanism = k.Outcome, k.Mechanism
+	}
+	return event.Incident{Key: "indicator/" + ev.Key, Time: ev.Time, Host: ev.Host, Severity: event.SeverityHigh, Title: "Contact with a known malicious peer", Detection: "network-indicator",
+		Sentence: fmt.Sprintf("%s in `%s` contacted `%s` port %d, which %s lists as %s.", process, container, ev.Network.Address, ev.Network.Port, i.Source, name),
+		Decision: d, Container: ev.Container, Event: ev}, true
+}
