@@ -166,7 +166,8 @@ func FuzzRestore(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(seed)
-	f.Add([]byte(`{"found":[{"path":"YQ==","driver":"dpkg.Driver"}],"present":"AAA="}`))
+	f.Add(seed[:len(seed)-1])
+	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x0f")) // more evidence than there can be
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if l, err := e.Restore(data); err == nil {
 			e.Merge([]*inventory.Layer{l, l})

@@ -25,18 +25,17 @@ func printable(s string) string { return report.Printable(s) }
 // read now or known before, laid over each other.
 func assemble(o Options, key inventory.Key, img *image.Image, results []*layerResult, gaps []string) (*report.Report, error) {
 	engine := engineOf(key)
-	rep := &report.Report{
-		Image:  event.Image{Digest: img.Digest, Platform: img.Platform, References: img.Tags},
-		Config: configOf(&img.Config),
-		Gaps:   append(slices.Clone(img.Gaps), gaps...),
+	rep, err := configured(&o, img)
+	if err != nil {
+		return nil, err
 	}
+	rep.Gaps = slices.Concat(img.Gaps, gaps, rep.Gaps)
 	layers, err := restore(engine, results)
 	if err != nil {
 		return nil, err
 	}
-	base := img.Config.BaseLayers()
 	for i, r := range results {
-		rep.Layers = append(rep.Layers, report.Layer{DiffID: img.Layers[i].DiffID, Step: img.Layers[i].Step, Size: r.Size, Files: r.Files, Base: i < base})
+		rep.Layers[i].Size, rep.Layers[i].Files = r.Size, r.Files
 	}
 	found := engine.Merge(layers)
 	rep.Distro = report.Distro(found.Distro)
@@ -66,15 +65,7 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 		}
 	}
 	o.engines(rep)
-	if err := addMisconfigurations(rep, &img.Config); err != nil {
-		return nil, err
-	}
 	addLicenses(rep, results, layers)
-	if o.Look.Secrets {
-		if err := addConfigured(rep, &img.Config); err != nil {
-			return nil, fmt.Errorf("secrets: %w", err)
-		}
-	}
 	return rep, nil
 }
 

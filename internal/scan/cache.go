@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,7 +23,7 @@ import (
 )
 
 // Cache keeps what was found in layers, so that a layer is read once and not
-// once for each image on top of it. Safe for concurrent use, also by several
+// once for each image on top of it, and what was found in configurations. Safe for concurrent use, also by several
 // processes. It holds nothing that cannot be read again: whatever is damaged,
 // old or too much is left out.
 //
@@ -45,7 +46,8 @@ type Cache struct {
 const DefaultCache = 512 << 20
 
 const (
-	cacheMagic = "BWLAYER1"
+	cacheMagic = "BWLAYER2"
+	newEntry   = ".new-" // how names of files begin that are being written
 	maxEntry   = 128 << 20
 )
 
@@ -125,37 +127,52 @@ func buildID() string {
 	return string(random[:])
 }
 
-// name is the file of a layer's entry: it holds all that the content depends on.
-func (c *Cache) name(diffID string, look Look) string {
-	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%q %x %q", c.build, c.key, diffID)
+// name is the file of an entry: it holds all that the content depends on.
+func (c *Cache) name(of, ending string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %x %q", c.build, c.key, of))
+	return filepath.Join(c.dir, hex.EncodeToString(sum[:20])+ending)
+}
+
+func (c *Cache) layer(diffID string, look Look) string {
+	of := diffID
 	for _, k := range look.wanted() {
-		_, _ = fmt.Fprintf(h, " %q %q", k.name, k.version(look))
+		of += fmt.Sprintf(" %q %q", k.name, k.version(look))
 	}
-	return filepath.Join(c.dir, hex.EncodeToString(h.Sum(nil)[:20])+".layer")
+	return c.name(of, ".layer")
 }
 
 // get gives a layer's result, or nil.
 func (c *Cache) get(diffID string, look Look) *layerResult {
-	path := c.name(diffID, look)
-	data, err := os.ReadFile(path)
-	if err != nil {
+	var r layerResult
+	if !c.read(c.layer(diffID, look), &r, &r.inventory) {
 		return nil
 	}
-	r, err := decodeEntry(data)
+	return &r
+}
+
+// read reads an entry; false when there is none that can be used.
+func (c *Cache) read(path string, v any, rest *[]byte) bool {
+	data, err := os.ReadFile(path)
 	if err != nil {
+		return false
+	}
+	if *rest, err = decodeEntry(data, v); err != nil {
 		_ = os.Remove(path)
-		return nil
+		return false
 	}
 	now := time.Now()
 	_ = os.Chtimes(path, now, now) // what was used last is removed last
-	return r
+	return true
 }
 
 // put keeps a layer's result. What cannot be kept is not: the next scan reads
 // the layer again.
 func (c *Cache) put(diffID string, look Look, r *layerResult) error {
-	data, err := encodeEntry(r)
+	return c.write(c.layer(diffID, look), r, r.inventory)
+}
+
+func (c *Cache) write(path string, v any, rest []byte) error {
+	data, err := encodeEntry(v, rest)
 	if err != nil || int64(len(data)) > min(maxEntry, c.limit/4) {
 		return err
 	}
@@ -163,29 +180,29 @@ func (c *Cache) put(diffID string, look Look, r *layerResult) error {
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	if err := os.Rename(tmp, c.name(diffID, look)); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		_ = os.Remove(tmp)
 		return fmt.Errorf("cache: %w", err)
 	}
 	return c.grown(int64(len(data)))
 }
 
-// An entry is the magic, the SHA-256 of the rest, the length of the JSON (32
-// bits, little endian), the JSON, the inventory.
-func encodeEntry(r *layerResult) ([]byte, error) {
-	text, err := json.Marshal(r)
+// An entry is the magic, the SHA-256 of what follows, the length of the JSON (32
+// bits, little endian), the JSON, and a layer's inventory.
+func encodeEntry(v any, rest []byte) ([]byte, error) {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
 	body := binary.LittleEndian.AppendUint32(nil, uint32(len(text)))
-	body = append(append(body, text...), r.inventory...)
+	body = append(append(body, text...), rest...)
 	sum := sha256.Sum256(body)
 	return append(append([]byte(cacheMagic), sum[:]...), body...), nil
 }
 
 var errEntry = errors.New("a cache entry is damaged")
 
-func decodeEntry(data []byte) (*layerResult, error) {
+func decodeEntry(data []byte, v any) (rest []byte, err error) {
 	const head = len(cacheMagic) + sha256.Size
 	if len(data) < head+4 || string(data[:len(cacheMagic)]) != cacheMagic {
 		return nil, errEntry
@@ -198,16 +215,14 @@ func decodeEntry(data []byte) (*layerResult, error) {
 	if n > int64(len(body)-4) {
 		return nil, errEntry
 	}
-	var r layerResult
-	if err := json.Unmarshal(body[4:4+n], &r); err != nil {
+	if err := json.Unmarshal(body[4:4+n], v); err != nil {
 		return nil, errEntry
 	}
-	r.inventory = body[4+n:]
-	return &r, nil
+	return body[4+n:], nil
 }
 
 func writeTemp(dir string, data []byte) (string, error) {
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(dir, newEntry+"*")
 	if err != nil {
 		return "", err
 	}
@@ -237,7 +252,7 @@ func (c *Cache) grown(n int64) error {
 		info, err := e.Info()
 		switch {
 		case err != nil || e.Name() == "key":
-		case filepath.Ext(e.Name()) != ".layer" && time.Since(info.ModTime()) > time.Hour:
+		case strings.HasPrefix(e.Name(), newEntry) && time.Since(info.ModTime()) > time.Hour:
 			_ = os.Remove(filepath.Join(c.dir, e.Name())) // left by a process that was killed
 		default:
 			c.size += info.Size()

@@ -2,14 +2,17 @@ package scan_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/image/imagetest"
+	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/scan"
 )
 
@@ -67,6 +70,46 @@ func TestKnownLayersAreNotReadAgain(t *testing.T) {
 	}
 }
 
+// TestKnownIsTheSame: what is known gives the report that reading gave, also
+// what the configuration says.
+func TestKnownIsTheSame(t *testing.T) {
+	dir := t.TempDir()
+	i := sample(t)
+	i.Config = func(c map[string]any) {
+		c["config"] = map[string]any{"Env": []string{"AWS_ACCESS_KEY_ID=AKIA" + "QWERTYUIOPASDFGH"}}
+	}
+	layout := "oci-layout:" + imagetest.Write(t, t.TempDir(), i.Layout(t, imagetest.OCI))
+	var reports [2]*report.Report
+	for n := range reports {
+		o := scan.Options{Target: layout, Cache: openCache(t, dir, 0)}
+		o.Look.Secrets = true
+		reports[n] = mustScan(t, o)
+		reports[n].Time, reports[n].Notes = time.Time{}, nil // of the reading, not of the image
+	}
+	first, err := json.Marshal(reports[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := json.Marshal(reports[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first, second) {
+		t.Errorf("read:\n%s\nknown:\n%s", first, second)
+	}
+	if len(reports[0].Misconfigurations) == 0 || len(reports[0].Secrets) == 0 {
+		t.Errorf("found %+v, %+v", reports[0].Misconfigurations, reports[0].Secrets)
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "*.config"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept: %q, %v", kept, err)
+	}
+	data, err := os.ReadFile(kept[0])
+	if err != nil || bytes.Contains(data, []byte("QWERTYUIOPASDFGH")) {
+		t.Errorf("the secret is kept: %v", err)
+	}
+}
+
 // TestUncheckedLayersAreNotKept: an archive's word is no proof.
 func TestUncheckedLayersAreNotKept(t *testing.T) {
 	dir := t.TempDir()
@@ -92,7 +135,7 @@ func TestDamagedCacheIsReadAnew(t *testing.T) {
 		"flipped":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
 		"cut":       func(b []byte) []byte { return b[:len(b)/2] },
 		"emptied":   func([]byte) []byte { return nil },
-		"exchanged": func([]byte) []byte { return []byte(strings.Repeat("BWLAYER1", 100)) },
+		"exchanged": func([]byte) []byte { return []byte(strings.Repeat("BWLAYER2", 100)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -1,6 +1,8 @@
 package scan
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,6 +14,46 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/secret"
 )
+
+// configured gives what an image's configuration alone decides: the report
+// before its layers are looked into. Rules and checks take longer to load than
+// all known layers, so it is kept too.
+func configured(o *Options, img *image.Image) (*report.Report, error) {
+	path := ""
+	if o.Cache != nil {
+		of, err := json.Marshal(img)
+		if err != nil {
+			return nil, err
+		}
+		path = o.Cache.name(fmt.Sprintf("%t %s", o.Look.Secrets, of), ".config")
+		var rep report.Report
+		if o.Cache.read(path, &rep, new([]byte)) {
+			return &rep, nil
+		}
+	}
+	rep := &report.Report{
+		Image:  event.Image{Digest: img.Digest, Platform: img.Platform, References: img.Tags},
+		Config: configOf(&img.Config),
+	}
+	base := img.Config.BaseLayers()
+	for i, l := range img.Layers {
+		rep.Layers = append(rep.Layers, report.Layer{DiffID: l.DiffID, Step: l.Step, Base: i < base})
+	}
+	if err := addMisconfigurations(rep, &img.Config); err != nil {
+		return nil, err
+	}
+	if o.Look.Secrets {
+		if err := addConfigured(rep, &img.Config); err != nil {
+			return nil, fmt.Errorf("secrets: %w", err)
+		}
+	}
+	if path != "" {
+		if err := o.Cache.write(path, rep, nil); err != nil {
+			rep.Notes = append(rep.Notes, "what the configuration says was not kept for the next scan: "+err.Error())
+		}
+	}
+	return rep, nil
+}
 
 // finder is made once: its rules never change.
 var finder = sync.OnceValues(secret.New)
@@ -44,11 +86,6 @@ func addConfigured(rep *report.Report, c *image.Config) error {
 	// The same text stands in several places of the report.
 	for i := range rep.Layers {
 		rep.Layers[i].Step = r.without(event.PlaceHistory, rep.Layers[i].Step)
-	}
-	for i := range rep.Packages {
-		if p := &rep.Packages[i]; p.LayerIndex < len(rep.Layers) {
-			p.Step = rep.Layers[p.LayerIndex].Step
-		}
 	}
 	for _, words := range [][]string{rep.Config.Entrypoint, rep.Config.Cmd} {
 		for i := range words {
