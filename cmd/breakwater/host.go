@@ -116,6 +116,10 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err != nil {
 		return nil, err
 	}
+	own, err := sensor.Spare(f.pin)
+	if err != nil {
+		return nil, err
+	}
 	look := probeOptions()
 	look.Docker = socketPaths(f.engines)
 	doctor := probe.Run(ctx, look)
@@ -134,7 +138,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink, look: look}
 	h.Agent, err = agent.New(agent.Options{
 		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
-		Sockets: socketPaths(f.engines), Observe: f.observe, Fresh: kernel.Fresh(),
+		Sockets: socketPaths(f.engines), Observe: f.observe, Fresh: kernel.Fresh(), Own: own,
 		Doctor: doctor, Kernel: kernel, Sensor: sense, Rules: rules, Uplink: uplink, Log: log,
 	})
 	if err != nil {

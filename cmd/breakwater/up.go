@@ -20,6 +20,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/bus"
 	"github.com/breakwater-sec/breakwater/internal/config"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/sensor"
 	"github.com/breakwater-sec/breakwater/internal/server"
 )
 
@@ -83,6 +84,9 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
+	}
+	if _, err := sensor.Spare(u.host.pin); err != nil && !errors.Is(err, sensor.ErrBusy) { // who is there is told later
+		return err
 	}
 	u.gate.logs = &heldWriter{w: env.stderr}
 	log := slog.New(slog.NewTextHandler(u.gate.logs, nil))

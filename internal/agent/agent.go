@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -105,7 +106,8 @@ type Agent struct {
 	images     *images
 	scanner    *imageScanner
 	detector   *detect.Engine
-	indicators *indicators // that intelligence brought
+	indicators *indicators                   // that intelligence brought
+	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled

@@ -90,7 +90,10 @@ func (a *Agent) guarded() ([]event.Guarded, error) {
 	for i := range list {
 		generation, ok := held[list[i].Container.ID]
 		list[i].Generation = generation
-		if !ok {
+		switch {
+		case list[i].Container.ID == a.opts.Own:
+			list[i].Mode, list[i].Why = "not covered", "this agent runs in it: it is neither judged nor guarded"
+		case !ok:
 			list[i].Mode, list[i].Why = "not covered", "the kernel part does not know its cgroup, or the agent was told to guard others only"
 		}
 	}

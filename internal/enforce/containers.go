@@ -235,7 +235,7 @@ func ignoreGone(err error) error {
 }
 
 // AdoptRunning adopts every container that runs and that the kernel does not
-// know yet, by its cgroup's name. Its start is its oldest process's.
+// know yet, by its cgroup's name, but not the one that this process runs in. Its start is its oldest process's.
 func (k *Kernel) AdoptRunning() (ids []string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -256,7 +256,7 @@ func (k *Kernel) AdoptRunning() (ids []string, err error) {
 			return err
 		}
 		number, err := sensor.CgroupID(path)
-		if err != nil {
+		if err != nil || number == k.own {
 			return filepath.SkipDir
 		}
 		var known bpf.Container

@@ -28,6 +28,7 @@ const slotQuarantine = 10 * time.Second
 // use.
 type Kernel struct {
 	objects *sensor.Objects
+	own     uint64 // the cgroup of the container that this process runs in; 0: none
 
 	mu      sync.Mutex
 	known   map[Slot]*compiled       // slots whose rules this process can name
@@ -44,6 +45,9 @@ func Open(ctx context.Context, opts Options) (*Kernel, error) {
 	k := &Kernel{
 		objects: o, known: map[Slot]*compiled{},
 		unused: map[Slot]time.Time{}, watched: map[bpf.PathKey]struct{}{},
+	}
+	if k.own, err = o.SpareOwn(); err != nil {
+		return nil, errors.Join(err, o.Close())
 	}
 	if err := k.readWatched(); err != nil {
 		return nil, errors.Join(err, o.Close())

@@ -98,7 +98,7 @@ func V1Hierarchy(mode string, mounts map[string]string) (Hierarchy, error) {
 			return Hierarchy{Mode: mode, Controller: name, Root: mounts[name], Subsystem: c.index, ID: c.hierarchy}, nil
 		}
 	}
-	return Hierarchy{}, fmt.Errorf("no cgroup hierarchy that names containers: none of %s is mounted", strings.Join(containerControllers[:], ", "))
+	return Hierarchy{}, fmt.Errorf("no cgroup hierarchy that names containers: neither cgroup2 nor one of %s is mounted whole; mount one (mount -t cgroup2 none /sys/fs/cgroup), or in a container give it the host's (docker run --cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup)", strings.Join(containerControllers[:], ", "))
 }
 
 type controller struct{ index, hierarchy int }

@@ -14,7 +14,6 @@ import (
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,7 +96,9 @@ func Load(ctx context.Context, opts Options) (*Objects, error) {
 	if err := mountBPF(opts.Pin); err != nil {
 		return nil, err
 	}
-	_ = rlimit.RemoveMemlock() // needed before 5.11 only, and may be refused
+	// Before Linux 5.11 maps count as locked memory. What is refused here shows
+	// when the maps are made.
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	o := &Objects{pin: opts.Pin, Under: opts.Under, Tier1: opts.Tier1}
 	if err := o.acquire(); err != nil {
 		return nil, err
@@ -118,6 +119,9 @@ func supported() error {
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: 4096})
 	if err != nil {
+		if errors.Is(err, unix.EPERM) { // the library's text advises its callers
+			err = unix.EPERM
+		}
 		return fmt.Errorf("%w: the kernel refuses BPF ring buffers (Linux 5.8 and CAP_BPF or CAP_SYS_ADMIN are needed): %w", ErrUnsupported, err)
 	}
 	return m.Close()

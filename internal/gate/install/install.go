@@ -208,6 +208,9 @@ func (c *Change) undo(known bool, choice Choice) error {
 				c.After = []byte{}
 			}
 		}
+	case !known && choice != Keep:
+		return fmt.Errorf("%s names the gate, but %s, the record of its installation, is not there: name the --data folder it was installed with, or take only the gate's own part out with --keep-changes",
+			c.File, c.target.record())
 	case choice != Keep:
 		return fmt.Errorf("%s: %w; choose: --keep-changes takes only the gate's own part out, --discard-changes puts the file back as it was on %s",
 			c.File, ErrChanged, c.record.Time.Format(time.DateTime))

@@ -187,6 +187,11 @@ func TestUninstallOfAChangedFile(t *testing.T) {
 	if !errors.Is(err, install.ErrChanged) || !strings.Contains(err.Error(), "--keep-changes") || !strings.Contains(err.Error(), "--discard-changes") {
 		t.Errorf("error = %v", err)
 	}
+	elsewhere := s
+	elsewhere.target.Data = t.TempDir()
+	if err := elsewhere.uninstall(t, install.Ask); err == nil || !strings.Contains(err.Error(), "--data") || strings.Contains(err.Error(), "0001") {
+		t.Errorf("with another data folder: %v", err)
+	}
 	if err := s.uninstall(t, install.Keep); err != nil {
 		t.Fatal(err)
 	}
