@@ -32,6 +32,7 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 		tree = a.tree(ev)
 	}
 	incidents := a.detector.Event(ev, run, tree)
+	incidents = append(incidents, alerts(a.brought.Load(), a.opts.Rules, ev)...)
 	if inc, ok := a.indicators.contact(ev); ok {
 		incidents = append(incidents, inc)
 	}

@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/content"
+	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 )
@@ -37,5 +40,48 @@ func TestIndicatorsOfABundle(t *testing.T) {
 		if _, again := x.contact(ev); again {
 			t.Errorf("%s was told twice", address)
 		}
+	}
+}
+
+// TestDetectionsOfABundleOnlyAlert: whatever effect they ask for, and never in
+// the place of the program's own.
+func TestDetectionsOfABundleOnlyAlert(t *testing.T) {
+	rule := func(id string) string {
+		return "apiVersion: breakwater/v1\nkind: Detection\nid: " + id + `
+title: Odd shell
+severity: high
+description: A shell that talks to the network.
+attack: [T1059]
+events: [exec]
+effect: kill
+when: exec.stdinSocket && exec.stdoutSocket
+sentence: "{exec} was started in {container}"
+mustFire:
+  - kind: exec
+    exec: {path: /bin/dash, stdinSocket: true, stdoutSocket: true}
+mustNotFire:
+  - kind: exec
+    exec: {path: /bin/dash}
+`
+	}
+	own, err := detect.Load(content.Detections())
+	if err != nil {
+		t.Fatal(err)
+	}
+	brought, err := detect.Load(fstest.MapFS{"a.yaml": {Data: []byte(rule("odd-shell"))}, "b.yaml": {Data: []byte(rule("reverse-shell"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev := event.Event{Key: "e", Kind: event.KindExec, Time: time.Now(), Container: &event.Container{ID: "c"}, Exec: &event.Exec{Path: "/bin/dash", StdinSocket: true, StdoutSocket: true}}
+	got := alerts(detect.NewEngine(brought), own, ev)
+	if len(got) != 1 || got[0].Detection != "odd-shell" || got[0].Decision.Effect != event.EffectAlert || got[0].Decision.Outcome != event.Detected {
+		t.Errorf("%+v", got)
+	}
+	ev.Exec.StdinSocket = false
+	if got := alerts(detect.NewEngine(brought), own, ev); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := alerts(nil, own, ev); len(got) != 0 {
+		t.Errorf("without any: %+v", got)
 	}
 }

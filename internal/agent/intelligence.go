@@ -3,10 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/bus"
+	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
 const (
@@ -69,7 +73,48 @@ func (a *Agent) takeIndicators(ctx context.Context) error {
 		return nil
 	}
 	defer bundle.users.Done()
-	return a.indicators.load(ctx, bundle.Bundle)
+	return errors.Join(a.indicators.load(ctx, bundle.Bundle), a.takeDetections(ctx, bundle.Bundle))
+}
+
+// takeDetections runs the detections that the bundle brings; those of before go
+// on when they cannot be read.
+func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) error {
+	files, err := b.Detections(ctx)
+	if err != nil || files == nil {
+		if err == nil {
+			a.brought.Store(nil)
+		}
+		return err
+	}
+	rules, err := detect.Load(files)
+	if err != nil {
+		return fmt.Errorf("detections of intelligence: %w", err)
+	}
+	a.brought.Store(detect.NewEngine(rules))
+	return nil
+}
+
+// alerts are the incidents of detections that intelligence brought. They have
+// no effect, whatever they ask for; own ones of the same id rule.
+func alerts(e *detect.Engine, own *detect.Rules, ev event.Event) []event.Incident {
+	if e == nil {
+		return nil
+	}
+	ev.Decision = nil // what was decided is told already
+	fired := e.Event(ev, policy.Run{}, nil)
+	if len(fired) == 0 {
+		return nil
+	}
+	known := own.Known()
+	var out []event.Incident
+	for _, inc := range fired {
+		if _, ours := known[inc.Detection]; ours || inc.Detection == "" {
+			continue
+		}
+		inc.AlwaysOn, inc.Decision.Effect, inc.Decision.Outcome = false, event.EffectAlert, event.Detected
+		out = append(out, inc)
+	}
+	return out
 }
 
 // retry keeps a bundle that failed from being tried at every heartbeat.
