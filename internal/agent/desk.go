@@ -170,6 +170,7 @@ func (a *Agent) applyPolicy(ctx context.Context) error {
 	a.later(ctx, func(ctx context.Context) {
 		a.problem("reports", a.images.rejudge(ctx, func(context.Context, *report.Report) error { return nil }))
 		a.judgeAgain(ctx)
+		a.looking.soon(false)
 	})
 	generation, _, _ := a.policies.state()
 	a.opts.Log.Info("policy in force", "generation", generation)

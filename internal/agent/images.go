@@ -26,6 +26,9 @@ const maxReport = 64 << 20
 // scanner makes a report of one image of one engine; scan implements it.
 type scanner interface {
 	Scan(ctx context.Context, socket, digest, name string) (*report.Report, error)
+	// Lacks lists what a new scan could look for, which policy asks about, and
+	// which one that looked for those did not.
+	Lacks(looked []string) []string
 }
 
 // images keeps one report per image content on disk, where the gate finds it
@@ -40,10 +43,11 @@ type images struct {
 	flights singleflight.Group // one scan per digest at a time
 	mu      sync.Mutex
 	cache   map[string]*report.Report // by digest
+	tried   map[string]attempt        // by digest; scans whose report lacked something
 }
 
 func newImages(dir string, s scanner, pol *policies, host string, publish func(context.Context, api.RecordKind, string, time.Time, any) error) *images {
-	return &images{dir: dir, scanner: s, policies: pol, host: host, publish: publish, cache: map[string]*report.Report{}}
+	return &images{dir: dir, scanner: s, policies: pol, host: host, publish: publish, cache: map[string]*report.Report{}, tried: map[string]attempt{}}
 }
 
 // stored returns the report that is known, or nil.
@@ -82,15 +86,29 @@ func (im *images) keep(digest string, r *report.Report) {
 	im.cache[digest] = r
 }
 
-// report returns the stored report, or scans now. Callers that ask for the
-// same content at once share one scan.
+// report returns the stored report, or scans now when there is none or policy
+// asks about more. Beside an error may be the stored one.
 func (im *images) report(ctx context.Context, socket, digest, name string) (*report.Report, error) {
 	if _, err := im.path(digest); err != nil {
 		return nil, err
 	}
-	if r, err := im.stored(digest); err == nil && r != nil {
-		return r, nil
-	} // one that cannot be read, of another version perhaps, is made anew
+	stored, err := im.stored(digest)
+	if err != nil { // of another version perhaps: it is made anew
+		stored = nil
+	}
+	if stored != nil && (socket == "" || !im.due(stored)) {
+		return stored, nil
+	}
+	r, err := im.scan(ctx, socket, digest, name)
+	if r == nil {
+		r = stored
+	}
+	return r, err
+}
+
+// scan makes a report now. Callers that ask for the same content at once share
+// one scan.
+func (im *images) scan(ctx context.Context, socket, digest, name string) (*report.Report, error) {
 	result := im.flights.DoChan(digest, func() (any, error) {
 		// The scan outlives an impatient caller: the next one finds its result.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
@@ -99,6 +117,7 @@ func (im *images) report(ctx context.Context, socket, digest, name string) (*rep
 		if err != nil {
 			return nil, err
 		}
+		im.note(digest, r.Looked)
 		return r, im.store(ctx, r)
 	})
 	select {

@@ -315,10 +315,14 @@ func (t trial) image(ctx context.Context, subject policy.Subject) (event.Verdict
 			return event.Verdict{}, errors.Join(unreadable, err)
 		}
 	}
-	if found == nil && t.rules.set.WantsScan(subject) {
-		found, err = t.scan(ctx, subject.Image)
+	if t.rules.set.WantsScan(subject) && (found == nil || len(t.rules.set.Lacks(found.Looked)) > 0) {
+		var anew *report.Report
+		anew, err = t.scan(ctx, subject.Image)
 		var away *unreachable
-		if errors.As(err, &away) {
+		switch {
+		case err == nil:
+			found = anew
+		case found == nil && errors.As(err, &away):
 			return event.Verdict{}, fmt.Errorf("the image was never scanned, and a scan now failed: %w", err)
 		}
 	}

@@ -134,10 +134,35 @@ func (s *Set) WantsScan(subject Subject) bool {
 // LooksFor says whether a policy speaks of that kind of content, so that a scan
 // should look for it.
 func (s *Set) LooksFor(kind string) bool {
-	return slices.ContainsFunc(s.policies, func(p *Policy) bool {
-		return p.image != nil && (kind == event.LookedSecrets && p.image.secrets != nil ||
-			kind == event.LookedMalware && p.image.malware != nil || kind == event.LookedLicenses && p.image.licenses != nil)
-	})
+	return slices.ContainsFunc(s.policies, func(p *Policy) bool { return p.image != nil && p.image.speaksOf(kind) })
+}
+
+// Lacks lists the kinds of content that policies speak of and that a scan,
+// which looked for those, did not look for.
+func (s *Set) Lacks(looked []string) []string {
+	var lacks []string
+	for _, kind := range []string{event.LookedMalware, event.LookedSecrets, event.LookedLicenses, event.LookedMisconfigurations, event.LookedSignatures} {
+		if s.LooksFor(kind) && !slices.Contains(looked, kind) {
+			lacks = append(lacks, kind)
+		}
+	}
+	return lacks
+}
+
+func (s *imageSection) speaksOf(kind string) bool {
+	switch kind {
+	case event.LookedMalware:
+		return s.malware != nil
+	case event.LookedSecrets:
+		return s.secrets != nil
+	case event.LookedLicenses:
+		return s.licenses != nil
+	case event.LookedMisconfigurations:
+		return s.misconfigurations != nil
+	case event.LookedSignatures: // a manifest's digest is approved where they were looked for
+		return len(s.origin.signedBy)+len(s.origin.approved) > 0
+	}
+	return false
 }
 
 func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {

@@ -56,6 +56,9 @@ type Report struct {
 	Intelligence *Intelligence `json:"intelligence,omitempty"`
 	// Gaps says what could not be read or judged, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
+	// Unmatched are those of Gaps that come from matching with intelligence: a
+	// newer bundle replaces them, and no others.
+	Unmatched []string `json:"unmatched,omitempty"`
 	// Notes says what else a reader should know of this scan, one sentence
 	// each; nothing that a verdict rests on.
 	Notes   []string       `json:"notes,omitempty"`

@@ -151,18 +151,19 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 // match fills in the findings.
 func match(ctx context.Context, m Matcher, rep *report.Report) error {
 	if m == nil {
+		var gaps []string
 		if n := len(rep.Packages); n == 1 {
-			rep.Gaps = append(rep.Gaps, "no intelligence bundle: the vulnerabilities of 1 package were not judged; run `breakwater intel update`")
+			gaps = []string{"no intelligence bundle: the vulnerabilities of 1 package were not judged; run `breakwater intel update`"}
 		} else if n > 1 {
-			rep.Gaps = append(rep.Gaps, fmt.Sprintf("no intelligence bundle: the vulnerabilities of %d packages were not judged; run `breakwater intel update`", n))
+			gaps = []string{fmt.Sprintf("no intelligence bundle: the vulnerabilities of %d packages were not judged; run `breakwater intel update`", n)}
 		}
+		rep.SetMatched(nil, nil, gaps)
 		return nil
 	}
 	findings, used, gaps, err := m.Match(ctx, rep.Distro, rep.Packages)
 	if err != nil {
 		return err
 	}
-	rep.Findings, rep.Intelligence = findings, used
-	rep.Gaps = append(rep.Gaps, gaps...)
+	rep.SetMatched(findings, used, gaps)
 	return nil
 }

@@ -79,7 +79,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := s.rematch(ctx, digest, before, now); err != nil {
+			if err := s.rematch(ctx, digest, now); err != nil {
 				failed[digest] = true
 				s.o.Log.Error("image not judged by new intelligence", "image", digest, "error", err)
 			}
@@ -139,7 +139,7 @@ func (s *Server) compare(ctx context.Context, judged string, before, now *usedBu
 }
 
 // rematch gives one image the findings of the new bundle.
-func (s *Server) rematch(ctx context.Context, digest string, before, now *usedBundle) error {
+func (s *Server) rematch(ctx context.Context, digest string, now *usedBundle) error {
 	img, rep, err := s.store.Image(ctx, digest)
 	if err != nil {
 		return err
@@ -148,15 +148,7 @@ func (s *Server) rematch(ctx context.Context, digest string, before, now *usedBu
 	if err != nil {
 		return err
 	}
-	var old []string
-	if before != nil {
-		if _, _, old, err = before.Match(ctx, rep.Distro, rep.Packages); err != nil {
-			return err
-		}
-	}
-	rep.Gaps = slices.DeleteFunc(rep.Gaps, func(g string) bool { return slices.Contains(old, g) || slices.Contains(gaps, g) })
-	rep.Gaps = append(rep.Gaps, gaps...)
-	rep.Intelligence = used
+	rep.SetMatched(rep.Findings, used, gaps)
 	rep.Image.References = img.References // as they are known today
 	setFindings(&rep, findings, s.o.Now())
 	return s.store.PutReport(ctx, rep)
