@@ -17,21 +17,8 @@ import (
 
 // turned makes an incident on each host where an image runs that is refused now.
 func turned(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) ([]Incident, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT a.host, MIN(c.id), MIN(c.name), COUNT(*) FROM containers c JOIN agents a ON a.id = c.agent
-		WHERE c.image = $1 GROUP BY a.host ORDER BY a.host LIMIT 500`, change.Image.Digest)
+	all, err := turnedEverywhere(ctx, tx, now, change)
 	if err != nil {
-		return nil, err
-	}
-	var all []event.Incident
-	for rows.Next() {
-		var host, id, name string
-		var n int
-		if err := rows.Scan(&host, &id, &name, &n); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		all = append(all, turnedOn(host, event.Container{ID: id, Name: name, Image: change.Image}, n, fromNanos(now), change))
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, err
 	}
 	in := ingest{tx: tx, agent: serverAgent, now: now}
@@ -45,6 +32,25 @@ func turned(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdic
 		}
 	}
 	return in.done.Incidents, nil
+}
+
+func turnedEverywhere(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) ([]event.Incident, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT a.host, MIN(c.id), MIN(c.name), COUNT(*) FROM containers c JOIN agents a ON a.id = c.agent
+		WHERE c.image = $1 GROUP BY a.host ORDER BY a.host LIMIT 500`, change.Image.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []event.Incident
+	for rows.Next() {
+		var host, id, name string
+		var n int
+		if err := rows.Scan(&host, &id, &name, &n); err != nil {
+			return nil, err
+		}
+		all = append(all, turnedOn(host, event.Container{ID: id, Name: name, Image: change.Image}, n, fromNanos(now), change))
+	}
+	return all, rows.Err()
 }
 
 func turnedOn(host string, c event.Container, n int, at time.Time, change event.ImageVerdict) event.Incident {
@@ -160,7 +166,7 @@ func (s *Store) Rejudged(ctx context.Context, r Rejudgement, skip map[string]boo
 		if err != nil {
 			return err
 		}
-		defer update.Close()
+		defer func() { _ = update.Close() }() // the transaction's end closes it too
 		for id, print := range r.Prints {
 			if _, err := update.ExecContext(ctx, binary.BigEndian.AppendUint64(nil, print), id); err != nil {
 				return err

@@ -96,7 +96,7 @@ func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
 		{&ix.hold, "INSERT INTO holds (thing, image) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
 		{&ix.release, "DELETE FROM holds WHERE thing = $1 AND image = $2"},
 	} {
-		stmt, err := tx.PrepareContext(ctx, p.query) // closed with the transaction
+		stmt, err := tx.PrepareContext(ctx, p.query) //nolint:sqlclosecheck // closed with the transaction
 		if err != nil {
 			return nil, err
 		}
