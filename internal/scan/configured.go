@@ -20,12 +20,12 @@ import (
 // all known layers, so it is kept too.
 func configured(o *Options, img *image.Image) (*report.Report, error) {
 	path := ""
-	if o.Cache != nil {
+	if o.Cache != nil && o.Look.Secrets { // what may hold secrets is not written down
 		of, err := json.Marshal(img)
 		if err != nil {
 			return nil, err
 		}
-		path = o.Cache.name(fmt.Sprintf("%t %s", o.Look.Secrets, of), ".config")
+		path = o.Cache.name(string(of), ".config")
 		var rep report.Report
 		if o.Cache.read(path, &rep, new([]byte)) {
 			return &rep, nil
