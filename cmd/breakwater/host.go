@@ -26,6 +26,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/probe"
 	"github.com/breakwater-sec/breakwater/internal/sensor"
 )
@@ -37,6 +38,7 @@ type hostFlags struct {
 	under   string
 	name    string
 	observe bool
+	malware string
 }
 
 func (f *hostFlags) add(cmd *cobra.Command) {
@@ -45,6 +47,7 @@ func (f *hostFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.under, "under", "", "guard only the containers below this cgroup `folder` (default: all of this host)")
 	cmd.Flags().StringVar(&f.name, "host-name", "", "this host's `name` in the console (default: its host name)")
 	cmd.Flags().BoolVar(&f.observe, "observe", false, "stop nothing, not even what is always malicious; record only")
+	cmd.Flags().StringVar(&f.malware, "malware", "", "`address` of a ClamAV daemon to show the files of images to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
 }
 
 func (f *hostFlags) host() (string, error) {
@@ -112,6 +115,11 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if os.Geteuid() != 0 {
 		return nil, errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
 	}
+	if f.malware != "" {
+		if _, err := malware.OpenClamd(ctx, f.malware); errors.Is(err, malware.ErrAddress) {
+			return nil, fmt.Errorf("--malware: %w", err) // one that is away is told of while the agent runs
+		}
+	}
 	rules, err := detect.Load(content.Detections())
 	if err != nil {
 		return nil, err
@@ -138,7 +146,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink, look: look}
 	h.Agent, err = agent.New(agent.Options{
 		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
-		Sockets: socketPaths(f.engines), Observe: f.observe, Fresh: kernel.Fresh(), Own: own,
+		Sockets: socketPaths(f.engines), Malware: f.malware, Observe: f.observe, Fresh: kernel.Fresh(), Own: own,
 		Doctor: doctor, Kernel: kernel, Sensor: sense, Rules: rules, Uplink: uplink, Log: log,
 	})
 	if err != nil {
