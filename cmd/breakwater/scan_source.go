@@ -57,7 +57,7 @@ func (s *sourceFlags) options(env *environment, o *scan.Options) error {
 		return usage("scan: --max-files, --max-content and --cache-size are at least 1, and not beyond reason")
 	}
 	o.Limits.Entries, o.Limits.Bytes = s.maxFiles, s.maxContent<<30
-	registry, err := s.registry()
+	registry, err := s.registry(o.Target)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *sourceFlags) options(env *environment, o *scan.Options) error {
 	return failed(err)
 }
 
-func (s *sourceFlags) registry() (*image.Registry, error) {
+func (s *sourceFlags) registry(target string) (*image.Registry, error) {
 	o := image.RegistryOptions{Username: s.user, Keychain: s.user == "", CertDir: image.DockerCertDir}
 	var err error
 	if s.ca != "" {
@@ -95,6 +95,16 @@ func (s *sourceFlags) registry() (*image.Registry, error) {
 	}
 	if (s.user == "") != (o.Password == "") {
 		return nil, usage("scan: --registry-user and --registry-password-file belong together")
+	}
+	if s.user == "" {
+		return image.NewRegistry(o), nil
+	}
+	t, err := scan.ParseTarget(target)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if o.Host = t.Registry(); o.Host == "" {
+		return nil, usage("scan: --registry-user is for the registry that the target names, and this one names none; use docker login")
 	}
 	return image.NewRegistry(o), nil
 }

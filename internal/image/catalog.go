@@ -15,6 +15,16 @@ func IsRegistry(address string) bool {
 	return err == nil
 }
 
+// RegistryOf is the registry that a reference names, as RegistryOptions.Host; ""
+// when it is none.
+func RegistryOf(reference string) string {
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		return ""
+	}
+	return ref.Context().RegistryStr()
+}
+
 // Repositories lists what a registry's catalog names, at most limit. Many
 // registries of the public show none.
 func (r *Registry) Repositories(ctx context.Context, host string, limit int) (repos []string, err error) {

@@ -30,6 +30,8 @@ const (
 type polite struct {
 	inner http.RoundTripper
 	wait  func(ctx context.Context, d time.Duration) error
+	// outside: the registry is not on this host, and cannot lead there.
+	outside bool
 	// distrusted holds, by host, why its certificate was refused: it is not
 	// asked in the clear instead.
 	distrusted sync.Map
@@ -52,7 +54,7 @@ var errPlainHTTP = errors.New("plain HTTP is only spoken on loopback; give the r
 
 // RoundTrip implements http.RoundTripper.
 func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
+	if req.URL.Scheme != "https" && (p.outside || !isLoopback(req.URL.Hostname())) {
 		return nil, errPlainHTTP
 	}
 	if redirects(req) > maxRedirects {

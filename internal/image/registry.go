@@ -29,9 +29,11 @@ import (
 // RegistryOptions say who asks registries, and whom it trusts. The zero value
 // asks anonymously and trusts what the system trusts.
 type RegistryOptions struct {
-	// Username and Password, or Token (sent as a bearer's), are for every
-	// registry that is asked.
+	// Username and Password, or Token (sent as a bearer's), are for the registry
+	// Host (HOST or HOST:PORT), or for every one that is asked when it is empty.
+	// Others are asked anonymously: an image can name any.
 	Username, Password, Token string
+	Host                      string
 	// Keychain uses Docker's and Podman's configuration of the calling user:
 	// logins, identity tokens, and credential helpers, which are programs that it
 	// runs (docker-credential-ecr-login, -gcr, -acr-env and so on).
@@ -143,20 +145,22 @@ func (r *Registry) puller(host string) (*remote.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
+	guarded := newPolite(&http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		DialContext:     (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: 15 * time.Second,
+		ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute,
+		ResponseHeaderTimeout: time.Minute, MaxResponseHeaderBytes: 256 << 10,
+	})
+	guarded.outside = !isLoopback((&url.URL{Host: host}).Hostname())
 	opts := []remote.Option{
-		remote.WithUserAgent("breakwater"),
-		remote.WithTransport(newPolite(&http.Transport{
-			Proxy:           http.ProxyFromEnvironment,
-			DialContext:     (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: 15 * time.Second,
-			ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute,
-			ResponseHeaderTimeout: time.Minute, MaxResponseHeaderBytes: 256 << 10,
-		})),
+		remote.WithUserAgent("breakwater"), remote.WithTransport(guarded),
 		// polite tries again, as the registry wishes; once is enough.
 		remote.WithRetryBackoff(remote.Backoff{Duration: time.Second, Factor: 1, Steps: 1}), remote.WithRetryStatusCodes(),
 		remote.WithRetryPredicate(func(error) bool { return false }),
 	}
 	switch {
+	case r.o.Host != "" && registryName(r.o.Host) != host: // anonymously
 	case r.o.Username != "" || r.o.Token != "":
 		opts = append(opts, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: r.o.Username, Password: r.o.Password, RegistryToken: r.o.Token})))
 	case r.o.Keychain:
@@ -167,6 +171,15 @@ func (r *Registry) puller(host string) (*remote.Puller, error) {
 		r.pullers[host] = p
 	}
 	return p, err
+}
+
+// registryName is a registry's address as references have it.
+func registryName(address string) string {
+	n, err := name.NewRegistry(address)
+	if err != nil {
+		return address
+	}
+	return n.RegistryStr()
 }
 
 func (r *Registry) roots(host string) (*x509.CertPool, error) {

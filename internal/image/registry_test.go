@@ -379,3 +379,47 @@ func TestPlainHTTPOnLoopbackOnly(t *testing.T) {
 		t.Errorf("unknown authority: %v", err)
 	}
 }
+
+// TestARegistryOutsideDoesNotLeadHere: neither a redirect nor a token server may
+// make this host ask its own services.
+func TestARegistryOutsideDoesNotLeadHere(t *testing.T) {
+	asked := 0
+	p := newPolite(roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked++
+		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
+	}))
+	p.outside = true
+	for _, url := range []string{"http://127.0.0.1:2375/info", "http://localhost/", "http://[::1]/"} {
+		if _, err := p.RoundTrip(httptest.NewRequest(http.MethodGet, url, nil)); !errors.Is(err, errPlainHTTP) || asked > 0 {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// TestCredentialsGoToTheirRegistryOnly: an image can name any registry.
+func TestCredentialsGoToTheirRegistryOnly(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		f := newFakeRegistry(t, tiny(t), imagetest.OCI)
+		var logins []string
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			login := r.Header.Get("Authorization")
+			if login == "" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			logins = append(logins, login)
+			return false
+		}
+		o := f.options()
+		o.Username, o.Password, o.Host = "ann", "secret", "registry.example"
+		if own {
+			o.Host = f.host()
+		}
+		if err := pull(t.Context(), o, f.host()+"/a/b:1"); (err == nil) != own || len(logins) > 0 != own {
+			t.Errorf("own registry %v: %v, logins %q", own, err, logins)
+		}
+	}
+}

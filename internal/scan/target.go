@@ -39,6 +39,16 @@ const (
 
 var targetKinds = []string{fromDocker, fromContainerd, fromPodman, fromRegistry, fromArchive, fromOCIArchive, fromLayout, fromFolder, fromHost, fromSBOM}
 
+// Registry is the registry that the name speaks of, "" when there is none: what
+// an archive says of itself is nobody's choice.
+func (t Target) Registry() string {
+	switch t.kind {
+	case "", fromDocker, fromContainerd, fromPodman, fromRegistry:
+		return image.RegistryOf(t.name)
+	}
+	return ""
+}
+
 func (t Target) String() string {
 	switch t.kind {
 	case fromArchive, fromOCIArchive:

@@ -119,7 +119,7 @@ func (s *Server) client(r store.Registry) (*image.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return image.NewRegistry(image.RegistryOptions{Username: r.Username, Password: c.Password, Token: c.Token, CA: []byte(r.CA)}), nil
+	return image.NewRegistry(image.RegistryOptions{Host: r.Address, Username: r.Username, Password: c.Password, Token: c.Token, CA: []byte(r.CA)}), nil
 }
 
 // fillRegistry checks settings and fills in what nobody said.

@@ -239,15 +239,15 @@ func (s *Store) RunningReferences(ctx context.Context) (map[string]bool, error) 
 // of it yet.
 func (s *Store) AddReference(ctx context.Context, digest, reference string) (known bool, err error) {
 	err = s.tx(ctx, "name of image", func(tx *sql.Tx) error {
-		var text string
-		err := tx.QueryRowContext(ctx, "SELECT refs FROM images WHERE digest = $1", digest).Scan(&text)
+		var text, origin string
+		err := tx.QueryRowContext(ctx, "SELECT refs, origin FROM images WHERE digest = $1", digest).Scan(&text, &origin)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		known = true
+		known = origin == "" // a pipeline's word is replaced by what the server reads
 		var refs []string
 		if err := json.Unmarshal([]byte(text), &refs); err != nil || slices.Contains(refs, reference) {
 			return err

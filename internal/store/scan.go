@@ -16,6 +16,18 @@ func (s *Store) PutReport(ctx context.Context, rep report.Report) error {
 	return err
 }
 
+// PutMatched stores a report that is known already, with new findings: whose
+// word the rest of it is stays as it was.
+func (s *Store) PutMatched(ctx context.Context, rep report.Report) error {
+	var by string
+	err := s.read.QueryRowContext(ctx, "SELECT origin FROM images WHERE digest = $1", rep.Image.Digest).Scan(&by)
+	if err != nil {
+		return s.wrap("origin of a report", err)
+	}
+	_, err = s.putReport(ctx, rep, by)
+	return err
+}
+
 // PutScan stores a report that a CI sent. It replaces only what a CI sent: what
 // a host or the server read themselves is not for a pipeline to change. kept
 // says whether it was stored.
