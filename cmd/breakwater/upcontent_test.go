@@ -1,7 +1,14 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +82,43 @@ func TestUpRefusesSecrets(t *testing.T) {
 	// What this host cannot look for is not known, and decided about by unscanned.
 	h.apply(contentPolicy("no-malware", "malware: deny"))
 	h.refusedFor(h.image, "was not looked through for malware")
+}
+
+// TestUpAsksWhoSigned: the trust file in the data folder counts on hosts too,
+// and a registry that cannot be asked is told of.
+func TestUpAsksWhoSigned(t *testing.T) {
+	h := newWholeHost(t)
+	r := testenv.NewRegistry(t)
+	name := r.Host + "/demo/app:1"
+	h.engine.BuildImage(t, name, "FROM "+h.image+"\nLABEL of=signed\n", nil)
+	h.engine.MustRun(t, "login", "-u", r.User, "-p", r.Password, r.Host)
+	h.engine.MustRun(t, "push", "-q", name)
+	h.start("--gate=yes")
+	h.engine.MustRun(t, "run", "--rm", "--network=none", name, "true")
+	h.apply(contentPolicy("signed", "signedBy: [release]"))
+	h.refusedFor(name, "signatures were not looked for", "trust.yaml")
+	if err := os.WriteFile(filepath.Join(h.data, "trust.yaml"), []byte(trustOf(t, "release")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody told this host whose certificate the registry has.
+	h.refusedFor(name, "image.signedBy", "signatures were not verified", r.Host)
+	h.refusedFor(h.image, "no name of the image says by which digest a registry holds it")
+}
+
+// trustOf is a trust file with a new key.
+func trustOf(t *testing.T, signer string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	return "apiVersion: breakwater/v1\nkind: Trust\nsigners:\n  - name: " + signer + "\n    cosign:\n      key: |\n        " +
+		strings.ReplaceAll(text, "\n", "\n        ") + "\n"
 }
 
 // TestUpRefusesMalware: a host with a malware engine shows it the files of

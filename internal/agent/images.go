@@ -41,6 +41,7 @@ type images struct {
 	publish  func(ctx context.Context, kind api.RecordKind, key string, at time.Time, body any) error
 
 	flights singleflight.Group // one scan per digest at a time
+	storing sync.Mutex         // a report that is read, judged and written is not overtaken by a new scan
 	mu      sync.Mutex
 	cache   map[string]*report.Report // by digest
 	tried   map[string]attempt        // by digest; scans whose report lacked something
@@ -118,6 +119,8 @@ func (im *images) scan(ctx context.Context, socket, digest, name string) (*repor
 			return nil, err
 		}
 		im.note(digest, r.Looked)
+		im.storing.Lock()
+		defer im.storing.Unlock()
 		return r, im.store(ctx, r)
 	})
 	select {
@@ -130,7 +133,7 @@ func (im *images) scan(ctx context.Context, socket, digest, name string) (*repor
 }
 
 // store judges a report by the policy in force, writes it to disk and sends it
-// to the server.
+// to the server. im.storing is held.
 func (im *images) store(ctx context.Context, r *report.Report) error {
 	_, stage, _ := im.policies.state()
 	verdict := im.policies.Set().Image(time.Now(), imageFacts(policy.Subject{Image: r.Image, Stage: stage, Host: im.host}, r))
@@ -166,17 +169,23 @@ func (im *images) rejudge(ctx context.Context, match func(context.Context, *repo
 		if filepath.Ext(entry.Name()) != ".json" || ctx.Err() != nil {
 			continue
 		}
-		r, err := readReport(filepath.Join(im.dir, api.DirReports, entry.Name()))
-		if err == nil {
-			err = match(ctx, r)
-		}
-		if err == nil {
-			r.Time = time.Now().UTC()
-			err = im.store(ctx, r)
-		}
-		failed = append(failed, err)
+		failed = append(failed, im.rejudgeOne(ctx, filepath.Join(im.dir, api.DirReports, entry.Name()), match))
 	}
 	return errors.Join(failed...)
+}
+
+func (im *images) rejudgeOne(ctx context.Context, path string, match func(context.Context, *report.Report) error) error {
+	im.storing.Lock()
+	defer im.storing.Unlock()
+	r, err := readReport(path)
+	if err != nil {
+		return err
+	}
+	if err := match(ctx, r); err != nil {
+		return err
+	}
+	r.Time = time.Now().UTC()
+	return im.store(ctx, r)
 }
 
 func (im *images) path(digest string) (string, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
 const (
@@ -50,10 +51,7 @@ func (a *Agent) keepIntelligence(ctx context.Context) error {
 			version, _ := a.scanner.state()
 			a.opts.Log.Info("new intelligence: judging known images again", "bundle", version)
 			a.problem("indicators", a.takeIndicators(ctx))
-			a.problem("reports", a.images.rejudge(ctx, a.scanner.match))
-			if a.scanner.knowsMalware() {
-				a.looking.soon(true)
-			}
+			a.judgeByIntelligence(ctx)
 			a.heartbeatNow()
 		}
 		select {
@@ -115,6 +113,22 @@ func alerts(e *detect.Engine, own *detect.Rules, ev event.Event) []event.Inciden
 		out = append(out, inc)
 	}
 	return out
+}
+
+// judgeByIntelligence gives every known image the findings of the bundle in use.
+// What it knows of malicious programs is held against images by scanning them
+// again, when one was matched by another bundle before.
+func (a *Agent) judgeByIntelligence(ctx context.Context) {
+	another := false
+	a.problem("reports", a.images.rejudge(ctx, func(ctx context.Context, r *report.Report) error {
+		before := r.Intelligence
+		err := a.scanner.match(ctx, r)
+		another = another || before == nil || r.Intelligence == nil || before.Version != r.Intelligence.Version
+		return err
+	}))
+	if another && a.scanner.knowsMalware() {
+		a.looking.soon(true)
+	}
 }
 
 // retry keeps a bundle that failed from being tried at every heartbeat.

@@ -35,6 +35,7 @@ func TestIntelligenceFromServer(t *testing.T) {
 	s := newSite(t)
 	s.trustIntelligence(server)
 	rep := report.Report{Schema: report.SchemaVersion, Time: time.Now().UTC().Add(-time.Hour), Image: event.Image{Digest: digest, References: []string{"demo:1"}},
+		Gaps: []string{"layer 0: cannot be read", "no intelligence bundle"}, Unmatched: []string{"no intelligence bundle"}, Looked: []string{event.LookedSecrets},
 		Packages: []event.Package{{Name: "minimist", Version: "1.2.5", PURL: "pkg:npm/minimist@1.2.5", Ecosystem: "npm"}}}
 	raw, err := json.Marshal(rep)
 	if err != nil {
@@ -73,6 +74,9 @@ func TestIntelligenceFromServer(t *testing.T) {
 		for _, r := range s.uplink.of(api.RecordReport) {
 			var got report.Report
 			if json.Unmarshal(r.Body, &got) == nil && got.Intelligence != nil && got.Intelligence.Version == m.Version && len(got.Findings) > 0 {
+				if g := strings.Join(got.Gaps, "; "); !strings.Contains(g, "layer 0: cannot be read") || strings.Contains(g, "no intelligence bundle") || len(got.Looked) != 1 {
+					t.Errorf("gaps %q, looked for %q", got.Gaps, got.Looked)
+				}
 				return true
 			}
 		}
