@@ -60,38 +60,25 @@ var finder = sync.OnceValues(secret.New)
 
 // addConfigured finds the secrets in an image's configuration: environment,
 // labels and build steps. Then it takes them out of the report, which is
-// stored and shown.
+// stored and shown: a value that was found at one place, out of all of them.
 func addConfigured(rep *report.Report, c *image.Config) error {
 	f, err := finder()
 	if err != nil {
 		return err
 	}
-	r := redaction{finder: f}
-	rep.Config.Env = slices.Clone(rep.Config.Env)
-	for i, v := range rep.Config.Env {
+	r := redaction{finder: f, values: map[string]string{}}
+	for _, v := range rep.Config.Env {
 		name, _, _ := strings.Cut(v, "=")
-		rep.Config.Env[i] = r.text(event.PlaceEnv, name, v)
+		r.find(event.PlaceEnv, name, v)
 	}
-	rep.Config.Labels = maps.Clone(rep.Config.Labels)
 	for _, name := range slices.Sorted(maps.Keys(rep.Config.Labels)) {
-		rep.Config.Labels[name] = strings.TrimPrefix(r.text(event.PlaceLabel, name, name+"="+rep.Config.Labels[name]), name+"=")
+		r.find(event.PlaceLabel, name, name+"="+rep.Config.Labels[name])
 	}
 	for i, h := range c.History {
-		r.text(event.PlaceHistory, strconv.Itoa(i), h.CreatedBy)
+		r.find(event.PlaceHistory, strconv.Itoa(i), h.CreatedBy)
 	}
 	rep.Secrets = append(rep.Secrets, r.found...)
-	if len(r.found) == 0 {
-		return nil
-	}
-	// The same text stands in several places of the report.
-	for i := range rep.Layers {
-		rep.Layers[i].Step = r.without(event.PlaceHistory, rep.Layers[i].Step)
-	}
-	for _, words := range [][]string{rep.Config.Entrypoint, rep.Config.Cmd} {
-		for i := range words {
-			words[i] = r.without(event.PlaceHistory, words[i])
-		}
-	}
+	r.clean(rep)
 	return nil
 }
 
@@ -99,26 +86,65 @@ func addConfigured(rep *report.Report, c *image.Config) error {
 type redaction struct {
 	finder *secret.Finder
 	found  []event.Secret
+	values map[string]string // that were found → their rule
 }
 
-func (r *redaction) text(kind, name, text string) string {
-	all := r.finder.Text(kind, text)
-	for _, f := range all {
+// A value is taken out wherever it stands from a length on, below which it would
+// be a part of many words, and as long as there are not too many to look for.
+const (
+	shortest   = 6
+	mostValues = 500
+)
+
+func (r *redaction) find(kind, name, text string) {
+	for _, f := range r.finder.Text(kind, text) {
+		if value := text[f.Start:f.End]; len(value) >= shortest && len(r.values) < mostValues {
+			r.values[value] = f.Rule
+		}
 		f.Place.Kind, f.Place.Path, f.Place.Line = kind, name, 0
 		r.found = append(r.found, f.Secret)
 	}
-	return redact(text, all)
 }
 
-func (r *redaction) without(kind, text string) string {
-	return redact(text, r.finder.Text(kind, text))
+// clean takes the values out of all that the report says of a configuration.
+func (r *redaction) clean(rep *report.Report) {
+	longest := slices.SortedFunc(maps.Keys(r.values), func(a, b string) int { return len(b) - len(a) })
+	without := func(kind, text string) string {
+		text = redact(text, r.finder.Text(kind, text))
+		for _, value := range longest {
+			text = strings.ReplaceAll(text, value, mark(r.values[value]))
+		}
+		return text
+	}
+	c := &rep.Config
+	all := func(kind string, words []string) []string {
+		words = slices.Clone(words)
+		for i := range words {
+			words[i] = without(kind, words[i])
+		}
+		return words
+	}
+	c.Env, c.Labels = all(event.PlaceEnv, c.Env), maps.Clone(c.Labels)
+	for name, value := range c.Labels {
+		c.Labels[name] = strings.TrimPrefix(without(event.PlaceLabel, name+"="+value), name+"=")
+	}
+	c.Entrypoint, c.Cmd = all(event.PlaceHistory, c.Entrypoint), all(event.PlaceHistory, c.Cmd)
+	for i := range rep.Layers {
+		rep.Layers[i].Step = without(event.PlaceHistory, rep.Layers[i].Step)
+	}
+	for i := range rep.Misconfigurations {
+		m := &rep.Misconfigurations[i]
+		m.Message = without(event.PlaceHistory, m.Message)
+	}
 }
+
+func mark(rule string) string { return "[secret: " + rule + "]" }
 
 // redact puts each rule's name in the place of its value. They are in order of
 // the text and do not overlap.
 func redact(text string, found []secret.Found) string {
 	for _, f := range slices.Backward(found) {
-		text = text[:f.Start] + "[secret: " + f.Rule + "]" + text[f.End:]
+		text = text[:f.Start] + mark(f.Rule) + text[f.End:]
 	}
 	return text
 }

@@ -295,6 +295,9 @@ func (f *wantedFile) add(i int, c event.Content, err error) {
 		place(&c.Licenses[n].Place)
 	}
 	all := &f.found[i]
+	if max(len(all.Malware)+len(c.Malware), len(all.Secrets)+len(c.Secrets)) > maxFound {
+		f.gap(i, fmt.Sprintf("the layer has more than %d: this and what follows is not told", maxFound))
+	}
 	all.Malware = capped(append(all.Malware, c.Malware...))
 	all.Secrets = capped(append(all.Secrets, c.Secrets...))
 	all.Licenses = capped(append(all.Licenses, c.Licenses...))
