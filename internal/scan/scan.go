@@ -138,7 +138,7 @@ func Image(ctx context.Context, o Options) (*report.Report, error) {
 	if err := match(ctx, o.Matcher, rep); err != nil {
 		return nil, fmt.Errorf("%s: matching with intelligence: %w", target, err)
 	}
-	rep.Findings, rep.Excluded = o.VEX.Apply(rep.Image, rep.Findings)
+	rep.Findings, rep.Excluded = o.VEX.Apply(target.proven(rep.Image), rep.Findings)
 	if o.Judge != nil {
 		facts := rep.Facts()
 		facts.Stage, facts.Host = o.Stage, o.Host

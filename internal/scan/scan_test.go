@@ -19,6 +19,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/scan"
+	"github.com/breakwater-sec/breakwater/internal/vex"
 )
 
 func TestMain(m *testing.M) {
@@ -125,6 +126,24 @@ func TestMatcherAndJudge(t *testing.T) {
 	}
 	if f := k.facts; !f.Scanned || !f.Judged || f.Stage != "production" || f.Config.User != "10001" || len(f.Packages) != 3 || f.Image.Digest != rep.Image.Digest {
 		t.Errorf("facts %+v", f)
+	}
+}
+
+// TestStatementsOnADigestNeedTheDigest: an archive that claims another image's
+// digest does not inherit what was stated on that one.
+func TestStatementsOnADigestNeedTheDigest(t *testing.T) {
+	claimed := "registry.example/app@sha256:" + strings.Repeat("a", 64)
+	i := sample(t)
+	i.Tags = []string{claimed}
+	var statements vex.Set
+	notes, err := statements.Add("x.json", []byte(`{"@context":"https://openvex.dev/ns/v0.2.0","@id":"x","author":"a","timestamp":"2026-01-01T00:00:00Z","version":1,
+		"statements":[{"vulnerability":{"name":"CVE-2020-8203"},"products":[{"@id":"`+claimed+`"}],"status":"not_affected","justification":"component_not_present"}]}`))
+	if err != nil || len(notes) > 0 || statements.Len() != 1 {
+		t.Fatal(notes, err)
+	}
+	rep := mustScan(t, scan.Options{Target: archive(t, i.Archive(t, imagetest.Old)), Matcher: &known{}, VEX: &statements})
+	if len(rep.Findings) != 1 || len(rep.Excluded) != 0 {
+		t.Errorf("findings %+v, excluded %+v", rep.Findings, rep.Excluded)
 	}
 }
 

@@ -49,6 +49,19 @@ func (t Target) Registry() string {
 	return ""
 }
 
+// proven is the image without the digests that it only says it has: an archive
+// can claim any, and statements on a digest count wherever the digest is.
+func (t Target) proven(i event.Image) event.Image {
+	switch t.kind {
+	case fromArchive, fromOCIArchive, fromLayout:
+		i.References = slices.DeleteFunc(slices.Clone(i.References), func(reference string) bool {
+			_, digest, ok := strings.Cut(reference, "@")
+			return ok && !slices.Contains(i.Pinned, digest)
+		})
+	}
+	return i
+}
+
 func (t Target) String() string {
 	switch t.kind {
 	case fromArchive, fromOCIArchive:
