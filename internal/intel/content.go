@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"iter"
 	"time"
@@ -101,6 +102,9 @@ func (b *Bundle) indicatorsAfter(ctx context.Context, last Indicator) ([]Indicat
 	return page, rows.Err()
 }
 
+// maxDetectionBytes bounds all detections of a bundle: every agent parses them.
+const maxDetectionBytes = 16 << 20
+
 // Detections holds the bundle's detections, a YAML file each, as package detect
 // loads them. It is nil when there are none. Their content is as their
 // publisher wrote it: whoever loads them checks it.
@@ -119,6 +123,9 @@ func (b *Bundle) Detections(ctx context.Context) (fs.FS, error) {
 		var text []byte
 		if err := rows.Scan(&name, &text); err != nil {
 			return nil, err
+		}
+		if archive.Len()+len(text) > maxDetectionBytes {
+			return nil, fmt.Errorf("the bundle's detections are longer than %d bytes together", maxDetectionBytes)
 		}
 		file, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
 		if err != nil {
