@@ -28,7 +28,7 @@ var lacks = map[string]func() error{
 	},
 	// Root in a container that was given CAP_SYS_ADMIN and not the rest.
 	"net-admin":   func() error { return dropCapabilities(unix.CAP_NET_ADMIN) },
-	"bpffs":       func() error { return cover("/sys/fs/bpf") },
+	"bpffs":       noBPFFS,
 	"writing-sys": readOnlySys,
 	"cgroups":     func() error { return cover("/sys/fs/cgroup") },
 }
@@ -74,6 +74,25 @@ func cover(dir string) error {
 		}
 	}
 	return unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "")
+}
+
+// noBPFFS: none is mounted anywhere. Tests that run beside this one mount their own.
+func noBPFFS() error {
+	if err := cover("/sys/fs/bpf"); err != nil {
+		return err
+	}
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "bpf" {
+			if err := unix.Unmount(f[1], unix.MNT_DETACH); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // mountsBelow are the mounts at and below a folder, the innermost first.

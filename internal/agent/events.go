@@ -161,6 +161,7 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 	if err != nil {
 		return // the next connection catches up
 	}
+	a.problem("engine "+d.Socket(), nil) // it answers again
 	a.problem("engine sockets", a.opts.Kernel.SetEngineSockets(a.opts.Sockets))
 	for _, id := range ids {
 		if !a.containers.isKnown(id) {

@@ -483,7 +483,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		"damaged database": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "breakwater.db"), bytes.Repeat([]byte("x"), 8192), 0o600)
 		}, nil, "damaged"},
-		"bad address": {nil, func(o *server.Options) { o.Listen = "256.0.0.1:1" }, "choose another address"},
+		"bad address": {nil, func(o *server.Options) { o.Listen = "256.0.0.1:1" }, "console on 256.0.0.1:1: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
