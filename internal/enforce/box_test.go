@@ -366,7 +366,7 @@ func tinyProgram(t testing.TB) []byte {
 	t.Helper()
 	data, err := testenv.TinyProgram()
 	if err != nil {
-		t.Skipf("left out: %v", err)
+		testenv.Missing(t, "a static program: %v", err)
 	}
 	return data
 }
