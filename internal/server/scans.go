@@ -19,6 +19,10 @@ import (
 
 const scansPath = "/api/v1/scans"
 
+// scansAtOnce bounds the memory that reports of CIs take while they are read:
+// each may be store.MaxReport long.
+const scansAtOnce = 4
+
 // scanAnswer is what a CI hears about its scan.
 type scanAnswer struct {
 	Verdict event.Verdict `json:"verdict"`
@@ -31,6 +35,14 @@ type scanAnswer struct {
 // scanned keeps a report that a CI sends, and answers the verdict of the
 // policies in force.
 func (s *Server) scanned(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.scans <- struct{}{}:
+		defer func() { <-s.scans }()
+	default:
+		w.Header().Set("Retry-After", "5")
+		problem(w, r, http.StatusServiceUnavailable, "other scans are being judged; try again in a few seconds")
+		return
+	}
 	rep, err := readReport(r.Body)
 	var long *http.MaxBytesError
 	switch {

@@ -2,9 +2,12 @@ package server_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
@@ -81,4 +84,47 @@ func TestAPipelineAsksForTheVerdict(t *testing.T) {
 			t.Errorf("%.20q: %d %.200s", body, status, text)
 		}
 	}
+}
+
+// TestReportsAtOnce: senders that never end their reports take bounded memory,
+// and hold up others only as long as they hold on.
+func TestReportsAtOnce(t *testing.T) {
+	s := start(t, t.TempDir(), nil)
+	c := admin(t, s)
+	status := func() int {
+		got, _ := c.call("POST", "/api/v1/scans", "{}", nil, "Content-Type", "application/json")
+		return got
+	}
+	free := status()
+	var slow []*io.PipeWriter
+	var ended sync.WaitGroup
+	for range 4 {
+		r, w := io.Pipe()
+		slow = append(slow, w)
+		ended.Go(func() {
+			q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/api/v1/scans", r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			q.Header.Set("Authorization", "Bearer "+c.token)
+			q.Header.Set("Content-Type", "application/json")
+			if res, err := c.http.Do(q); err == nil {
+				res.Body.Close()
+			}
+		})
+	}
+	until := func(what string, want int) {
+		for deadline := time.Now().Add(30 * time.Second); status() != want; {
+			if time.Now().After(deadline) {
+				t.Fatal("never ", what)
+			}
+		}
+	}
+	until("refused", http.StatusServiceUnavailable)
+	for _, w := range slow {
+		_ = w.CloseWithError(io.ErrUnexpectedEOF)
+	}
+	ended.Wait()
+	until("free again", free)
 }

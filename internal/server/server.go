@@ -86,6 +86,7 @@ type Server struct {
 	listener net.Listener
 	live     *live
 	rejudge  chan struct{}
+	scans    chan struct{} // one element for each report that is being read
 	handouts *handouts
 	matcher  *matcher
 	crawler  *crawler
@@ -102,7 +103,7 @@ type Server struct {
 // Open prepares everything: when it returns, the addresses are bound and known,
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), handouts: &handouts{data: o.Intelligence}, matcher: &matcher{data: o.Intelligence}, crawler: newCrawler()}
+	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), scans: make(chan struct{}, scansAtOnce), handouts: &handouts{data: o.Intelligence}, matcher: &matcher{data: o.Intelligence}, crawler: newCrawler()}
 	s.Retain(s.o.EventAge, s.o.EventRows)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
