@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +26,7 @@ func lockFolder(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		owner, _ := os.ReadFile(name)
 		_ = f.Close()
 		return nil, fmt.Errorf("server folder %q is in use by process %s: stop it, or give this one another folder with --data", dir, strings.TrimSpace(string(owner)))
@@ -37,6 +39,28 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("server folder: %w", err), f.Close())
 	}
 	return f, nil
+}
+
+// flock takes the lock. A server that was killed while it started a child keeps it
+// until that child has executed: some milliseconds, for which this waits.
+func flock(f *os.File) (err error) {
+	for range 20 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || !ownerGone(f.Name()) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
+}
+
+// ownerGone: the process that a lock file names does not live.
+func ownerGone(name string) bool {
+	owner, err := os.ReadFile(name)
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(owner)))
+	return err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 // signingKey reads the Ed25519 key that signs policy bundles, or makes it: the
