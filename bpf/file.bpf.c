@@ -12,6 +12,7 @@
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "include/read.h"
 #include "include/wire.h"
 #include "include/maps.h"
 #include "include/who.h"
@@ -50,8 +51,8 @@ static __always_inline int on_open(s64 fd)
 	work = bpf_map_lookup_elem(&open_work, &zero);
 	if (!file || !work)
 		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	write = (BPF_CORE_READ(file, f_mode) & FMODE_WRITE) != 0;
+	inode = READ(file, f_inode);
+	write = (READ(file, f_mode) & FMODE_WRITE) != 0;
 	work->mode = MODE_OFF;
 	work->control = NO_CONTROL;
 	walk_path(work, &file->f_path, task);
@@ -71,8 +72,8 @@ static __always_inline int on_open(s64 fd)
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.kind = KIND_OPEN;
 	key.detail = write << 2 | outcome;
-	*(u64 *)key.addr = BPF_CORE_READ(inode, i_ino);
-	*(u64 *)(key.addr + 8) = BPF_CORE_READ(inode, i_sb, s_dev);
+	*(u64 *)key.addr = READ(inode, i_ino);
+	*(u64 *)(key.addr + 8) = READ(inode, i_sb, s_dev);
 	if (worth_telling(&key, outcome, &repeats))
 		emit_open(work, &w, task, inode, write, outcome);
 	return 0;
@@ -85,7 +86,7 @@ static __always_inline bool runs_loader(struct task_struct *task)
 	char name[8] = {};
 
 	bpf_probe_read_kernel_str(name, sizeof(name),
-				  BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
+				  READ(task, mm, exe_file, f_path.dentry, d_name.name));
 	if (name[0] != 'l' || name[1] != 'd')
 		return false;
 	return name[2] == '-' || name[2] == '.' || (name[2] == '6' && name[3] == '4');
@@ -105,7 +106,7 @@ static __always_inline int on_map(struct call *call, s64 ret)
 
 	if (ret < 0 && ret >= -4095)
 		return 0;
-	if (!(call->prot & PROT_EXEC) && !(BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC))
+	if (!(call->prot & PROT_EXEC) && !(READ(task, personality) & READ_IMPLIES_EXEC))
 		return 0;
 	if (!find_me(&w, task) || !w.slot->mode[CONTROL_DRIFT])
 		return 0;
@@ -115,7 +116,7 @@ static __always_inline int on_map(struct call *call, s64 ret)
 	work = bpf_map_lookup_elem(&open_work, &zero);
 	if (!file || !work || !runs_loader(task))
 		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
+	inode = READ(file, f_inode);
 	if (!novelty(inode, w.container))
 		return 0;
 	work->mode = MODE_OFF;
@@ -144,10 +145,10 @@ static __always_inline struct sock *sock_of(struct task_struct *task, u64 fd)
 	struct file *file = file_of(task, fd);
 	struct socket *s;
 
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!file || (READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
-	s = BPF_CORE_READ(file, private_data);
-	return BPF_CORE_READ(s, sk);
+	s = READ(file, private_data);
+	return READ(s, sk);
 }
 
 // Packet, XDP, VSOCK and other families have no cgroup hook at all.
@@ -166,7 +167,7 @@ static __always_inline int on_socket(s64 fd)
 	sk = sock_of(task, fd);
 	if (!sk)
 		return 0;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	family = READ(sk, __sk_common.skc_family);
 	if (has_rules(family))
 		return 0;
 	if (w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
@@ -186,15 +187,15 @@ static __always_inline int on_connect(u64 fd, s64 ret)
 	if (ret || !find_me(&w, task))
 		return 0;
 	sk = sock_of(task, fd);
-	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
+	if (!sk || READ(sk, __sk_common.skc_family) != AF_UNIX)
 		return 0;
-	peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+	peer = READ((struct unix_sock *)sk, peer);
 	if (!is_engine(peer, &key))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	emit_socket(&w, KIND_CONNECT, CONTROL_ENGINE_SOCKET, stop(w.slot->mode[CONTROL_ENGINE_SOCKET]),
-		    AF_UNIX, key.ino, BPF_CORE_READ((struct unix_sock *)peer, addr));
+		    AF_UNIX, key.ino, READ((struct unix_sock *)peer, addr));
 	return 0;
 }
 

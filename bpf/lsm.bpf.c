@@ -7,6 +7,7 @@
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "include/read.h"
 #include <bpf/bpf_tracing.h>
 #include "include/wire.h"
 #include "include/maps.h"
@@ -66,7 +67,7 @@ int BPF_PROG(on_file_open, struct file *file)
 	struct work *work;
 	u8 control;
 
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
+	if (!(READ(file, f_mode) & FMODE_WRITE))
 		return 0;
 	control = escape_by(file);
 	if (control == NO_CONTROL || !find_me(&w, task))
@@ -81,7 +82,7 @@ int BPF_PROG(on_file_open, struct file *file)
 		work->control = control;
 		work->mode = w.slot->mode[control & 15];
 		walk_path(work, &file->f_path, task);
-		emit_open(work, &w, task, BPF_CORE_READ(file, f_inode), 1, OUTCOME_PREVENTED);
+		emit_open(work, &w, task, READ(file, f_inode), 1, OUTCOME_PREVENTED);
 	}
 	if (w.slot->mode[control & 15] == MODE_KILL)
 		bpf_send_signal(SIGKILL);
@@ -103,7 +104,7 @@ int BPF_PROG(on_unix_connect, struct sock *sk, struct sock *other, struct sock *
 	if (mode < MODE_BLOCK)
 		return 0;
 	emit_socket(&w, KIND_CONNECT, CONTROL_ENGINE_SOCKET, OUTCOME_PREVENTED, AF_UNIX, key.ino,
-		    BPF_CORE_READ((struct unix_sock *)other, addr));
+		    READ((struct unix_sock *)other, addr));
 	if (mode == MODE_KILL)
 		bpf_send_signal(SIGKILL);
 	return -EPERM;

@@ -8,6 +8,7 @@
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "include/read.h"
 #include <bpf/bpf_endian.h>
 #include "include/wire.h"
 #include "include/maps.h"

@@ -8,6 +8,7 @@
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "include/read.h"
 #include "include/wire.h"
 #include "include/maps.h"
 #include "include/who.h"
@@ -35,7 +36,7 @@ const struct container_event *unused_container __attribute__((unused));
 
 static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u16 told, u16 shares)
 {
-	u32 tgid = BPF_CORE_READ(task, tgid);
+	u32 tgid = READ(task, tgid);
 	struct proc p = {
 		.start = start_of(task),
 		.cgroup = cgroup,
@@ -78,7 +79,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	u32 inside = 0;
 	u16 shares = 0;
 
-	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
+	if (READ(child, pid) != READ(child, tgid))
 		return 0; // a thread
 	if (find_me(&parents, parent))
 		inside = parents.inside;
@@ -86,7 +87,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		w = parents; // wherever it is born
 	else if (!find_who(&w, child))
 		return 0;
-	if (BPF_CORE_READ(child, files) == BPF_CORE_READ(parent, files)) {
+	if (READ(child, files) == READ(parent, files)) {
 		shares = 1;
 		if (parents.proc)
 			parents.proc->shares = 1;
@@ -153,9 +154,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!find_me(&w, task))
 		return 0;
-	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+	if (READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
-	tgid = BPF_CORE_READ(task, tgid);
+	tgid = READ(task, tgid);
 	bpf_map_delete_elem(&procs, &tgid);
 	if (!w.inside && in_host_mounts(task))
 		return 0;
@@ -166,7 +167,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	}
 	fill_head(&e->head, &w, KIND_EXIT);
 	fill_task(&e->head, task);
-	e->code = BPF_CORE_READ(task, exit_code);
+	e->code = READ(task, exit_code);
 	e->pad = 0;
 	submit_quietly(e, 0);
 	return 0;
@@ -232,14 +233,14 @@ static __always_inline s64 wall_clock(struct config *c)
 // in_scope: containers may be limited to those below one cgroup.
 static __always_inline bool in_scope(struct cgroup *cgroup, u64 under)
 {
-	struct cgroup_subsys_state *css = BPF_CORE_READ(cgroup, self.parent);
+	struct cgroup_subsys_state *css = READ(cgroup, self.parent);
 
 	if (!under)
 		return true;
 	for (u32 i = 0; i < DEPTH && css; i++) {
-		if (BPF_CORE_READ(css, cgroup, kn, id) == under)
+		if (READ(css, cgroup, kn, id) == under)
 			return true;
-		css = BPF_CORE_READ(css, parent);
+		css = READ(css, parent);
 	}
 	return false;
 }
@@ -291,10 +292,10 @@ int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 	u64 id, up;
 	u32 *slot;
 
-	if (!c || BPF_CORE_READ(cgroup, root, hierarchy_id) != c->hierarchy)
+	if (!c || READ(cgroup, root, hierarchy_id) != c->hierarchy)
 		return 0;
-	id = BPF_CORE_READ(cgroup, kn, id);
-	up = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
+	id = READ(cgroup, kn, id);
+	up = READ(cgroup, self.parent, cgroup, kn, id);
 	// A group below a container's belongs to that container whatever its name.
 	parent = bpf_map_lookup_elem(&containers, &up);
 	if (parent) {
@@ -307,7 +308,7 @@ int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 	// lineage is judged wherever it moves.
 	if (find_me(&me, current_task()) && me.inside)
 		return 0;
-	bpf_probe_read_kernel_str(name, NAME_LEN, BPF_CORE_READ(cgroup, kn, name));
+	bpf_probe_read_kernel_str(name, NAME_LEN, READ(cgroup, kn, name));
 	if (!container_id(name, new.id) || !in_scope(cgroup, c->under))
 		return 0;
 	new.root = id;
@@ -325,10 +326,10 @@ int on_cgroup_rmdir(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cgroup *cgroup = (void *)ctx->args[0];
 	struct container *c, copy;
-	u64 id = BPF_CORE_READ(cgroup, kn, id);
+	u64 id = READ(cgroup, kn, id);
 	struct config *conf = configuration();
 
-	if (!conf || BPF_CORE_READ(cgroup, root, hierarchy_id) != conf->hierarchy)
+	if (!conf || READ(cgroup, root, hierarchy_id) != conf->hierarchy)
 		return 0;
 	c = bpf_map_lookup_elem(&containers, &id);
 	if (!c)

@@ -31,7 +31,7 @@ struct call {
 
 static __always_inline bool in_x86_compat(void)
 {
-	return BPF_CORE_READ(current_task(), thread_info.status) & TS_COMPAT;
+	return READ(current_task(), thread_info.status) & TS_COMPAT;
 }
 
 static __always_inline void x86_64_call(struct call *call, struct pt_regs *regs, u32 nr)
@@ -46,15 +46,15 @@ static __always_inline void x86_64_call(struct call *call, struct pt_regs *regs,
 		break;
 	case 9: // mmap
 		call->kind = CALL_MAP;
-		call->prot = BPF_CORE_READ(regs, dx);
-		call->fd = (u32)BPF_CORE_READ(regs, r8);
+		call->prot = READ(regs, dx);
+		call->fd = (u32)READ(regs, r8);
 		break;
 	case 41: // socket
 		call->kind = CALL_SOCKET;
 		break;
 	case 42: // connect
 		call->kind = CALL_CONNECT;
-		call->fd = (u32)BPF_CORE_READ(regs, di);
+		call->fd = (u32)READ(regs, di);
 		break;
 	}
 }
@@ -63,13 +63,13 @@ static __always_inline void socketcall(struct call *call, struct pt_regs *regs)
 {
 	u32 fd = 0;
 
-	switch ((u32)BPF_CORE_READ(regs, bx)) {
+	switch ((u32)READ(regs, bx)) {
 	case SOCKETCALL_SOCKET:
 		call->kind = CALL_SOCKET;
 		break;
 	case SOCKETCALL_CONNECT:
 		call->kind = CALL_CONNECT;
-		bpf_probe_read_user(&fd, sizeof(fd), (void *)(u64)(u32)BPF_CORE_READ(regs, cx));
+		bpf_probe_read_user(&fd, sizeof(fd), (void *)(u64)(u32)READ(regs, cx));
 		call->fd = fd;
 		break;
 	}
@@ -90,15 +90,15 @@ static __always_inline void i386_call(struct call *call, struct pt_regs *regs, u
 		break;
 	case 192: // mmap2
 		call->kind = CALL_MAP;
-		call->prot = BPF_CORE_READ(regs, dx);
-		call->fd = (u32)BPF_CORE_READ(regs, di);
+		call->prot = READ(regs, dx);
+		call->fd = (u32)READ(regs, di);
 		break;
 	case 359: // socket
 		call->kind = CALL_SOCKET;
 		break;
 	case 362: // connect
 		call->kind = CALL_CONNECT;
-		call->fd = (u32)BPF_CORE_READ(regs, bx);
+		call->fd = (u32)READ(regs, bx);
 		break;
 	}
 }
@@ -113,15 +113,15 @@ static __always_inline void arm64_call(struct call *call, struct pt_regs___arm64
 		break;
 	case 222: // mmap
 		call->kind = CALL_MAP;
-		call->prot = BPF_CORE_READ(regs, regs[2]);
-		call->fd = (u32)BPF_CORE_READ(regs, regs[4]);
+		call->prot = READ(regs, regs[2]);
+		call->fd = (u32)READ(regs, regs[4]);
 		break;
 	case 198: // socket
 		call->kind = CALL_SOCKET;
 		break;
 	case 203: // connect
 		call->kind = CALL_CONNECT;
-		call->fd = (u32)BPF_CORE_READ(regs, orig_x0);
+		call->fd = (u32)READ(regs, orig_x0);
 		break;
 	}
 }
@@ -138,15 +138,15 @@ static __always_inline void arm32_call(struct call *call, struct pt_regs___arm64
 		break;
 	case 192: // mmap2
 		call->kind = CALL_MAP;
-		call->prot = BPF_CORE_READ(regs, regs[2]);
-		call->fd = (u32)BPF_CORE_READ(regs, regs[4]);
+		call->prot = READ(regs, regs[2]);
+		call->fd = (u32)READ(regs, regs[4]);
 		break;
 	case 281: // socket
 		call->kind = CALL_SOCKET;
 		break;
 	case 283: // connect
 		call->kind = CALL_CONNECT;
-		call->fd = (u32)BPF_CORE_READ(regs, orig_x0);
+		call->fd = (u32)READ(regs, orig_x0);
 		break;
 	}
 }
@@ -171,7 +171,7 @@ static __always_inline void what_call(struct call *call, struct pt_regs *regs)
 	u32 nr;
 
 	if (bpf_core_field_exists(regs->orig_ax)) {
-		nr = BPF_CORE_READ(regs, orig_ax) & ~X32_BIT;
+		nr = READ(regs, orig_ax) & ~X32_BIT;
 		if (!may_matter(nr))
 			return;
 		if (in_x86_compat())
@@ -179,8 +179,8 @@ static __always_inline void what_call(struct call *call, struct pt_regs *regs)
 		else
 			x86_64_call(call, regs, nr);
 	} else if (bpf_core_field_exists(arm->syscallno)) {
-		nr = BPF_CORE_READ(arm, syscallno);
-		if (BPF_CORE_READ(current_task(), thread_info.flags) & TIF_32BIT_ARM)
+		nr = READ(arm, syscallno);
+		if (READ(current_task(), thread_info.flags) & TIF_32BIT_ARM)
 			arm32_call(call, arm, nr);
 		else
 			arm64_call(call, arm, nr);

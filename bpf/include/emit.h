@@ -31,16 +31,16 @@ static __always_inline void count_dropped(u8 kind, u8 outcome)
 
 static __always_inline void fill_task(struct head *h, struct task_struct *task)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct task_struct *parent = BPF_CORE_READ(leader, real_parent);
-	const struct cred *cred = BPF_CORE_READ(task, cred);
+	struct task_struct *leader = READ(task, group_leader);
+	struct task_struct *parent = READ(leader, real_parent);
+	struct cred *cred = READ(task, cred);
 
-	h->pid = BPF_CORE_READ(leader, pid);
+	h->pid = READ(leader, pid);
 	h->start = started(leader);
-	h->ppid = BPF_CORE_READ(parent, tgid);
+	h->ppid = READ(parent, tgid);
 	h->parent_start = start_of(parent);
-	h->uid = BPF_CORE_READ(cred, uid.val);
-	h->gid = BPF_CORE_READ(cred, gid.val);
+	h->uid = READ(cred, uid.val);
+	h->gid = READ(cred, gid.val);
 	bpf_probe_read_kernel_str(h->comm, sizeof(h->comm), &task->comm);
 }
 

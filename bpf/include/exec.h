@@ -12,15 +12,15 @@ static __always_inline s64 inode_ctime(struct inode *inode)
 	s64 sec, nsec;
 
 	if (bpf_core_field_exists(inode->i_ctime_sec)) {
-		sec = BPF_CORE_READ(inode, i_ctime_sec);
+		sec = READ(inode, i_ctime_sec);
 		// The top bit says that somebody read the time (6.13).
-		nsec = BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff;
+		nsec = READ(inode, i_ctime_nsec) & 0x7fffffff;
 	} else if (bpf_core_field_exists(six->__i_ctime)) {
-		sec = BPF_CORE_READ(six, __i_ctime.tv_sec);
-		nsec = BPF_CORE_READ(six, __i_ctime.tv_nsec);
+		sec = READ(six, __i_ctime.tv_sec);
+		nsec = READ(six, __i_ctime.tv_nsec);
 	} else {
-		sec = BPF_CORE_READ(five, i_ctime.tv_sec);
-		nsec = BPF_CORE_READ(five, i_ctime.tv_nsec);
+		sec = READ(five, i_ctime.tv_sec);
+		nsec = READ(five, i_ctime.tv_nsec);
 	}
 	return sec * (s64)SECOND + nsec;
 }
@@ -33,7 +33,7 @@ static __always_inline bool in_upper(struct inode *inode)
 {
 	void *upper = 0;
 
-	if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+	if (READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
 		return false;
 	bpf_probe_read_kernel(&upper, sizeof(upper),
 			      (void *)inode + bpf_core_type_size(struct inode));
@@ -42,37 +42,37 @@ static __always_inline bool in_upper(struct inode *inode)
 
 static __always_inline bool is_network_socket(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = READ(file, f_inode);
 	struct socket *s;
 	u16 family;
 
-	if (!inode || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!inode || (READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return false;
-	s = BPF_CORE_READ(file, private_data);
-	family = BPF_CORE_READ(s, sk, __sk_common.skc_family);
+	s = READ(file, private_data);
+	family = READ(s, sk, __sk_common.skc_family);
 	return family == AF_INET || family == AF_INET6;
 }
 
 static __always_inline struct file *file_of(struct task_struct *task, u64 fd)
 {
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct fdtable *fdt = READ(task, files, fdt);
 	struct file **table, *file = 0;
 
-	if (fd >= BPF_CORE_READ(fdt, max_fds))
+	if (fd >= READ(fdt, max_fds))
 		return 0;
-	table = BPF_CORE_READ(fdt, fd);
+	table = READ(fdt, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), table + fd);
 	return file;
 }
 
 static __always_inline u32 socket_facts(struct task_struct *task)
 {
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct fdtable *fdt = READ(task, files, fdt);
 	struct file *std[2] = {};
 	u32 facts = 0;
 
 	// A table has room for BITS_PER_LONG files at least (fs/file.c).
-	bpf_probe_read_kernel(std, sizeof(std), BPF_CORE_READ(fdt, fd));
+	bpf_probe_read_kernel(std, sizeof(std), READ(fdt, fd));
 	if (std[0] && is_network_socket(std[0]))
 		facts |= EXEC_STDIN_SOCKET;
 	if (std[1] && is_network_socket(std[1]))
@@ -96,7 +96,7 @@ static __always_inline u32 novelty(struct inode *inode, struct container *c)
 {
 	u32 facts = 0;
 
-	if (BPF_CORE_READ(inode, i_nlink) == 0)
+	if (READ(inode, i_nlink) == 0)
 		facts |= EXEC_FILELESS;
 	if (in_upper(inode))
 		facts |= EXEC_UPPER;
@@ -110,8 +110,8 @@ static __always_inline u32 novelty(struct inode *inode, struct container *c)
 static __always_inline bool is_init(struct inode *inode)
 {
 	struct file_key key = {
-		.ino = BPF_CORE_READ(inode, i_ino),
-		.dev = BPF_CORE_READ(inode, i_sb, s_dev),
+		.ino = READ(inode, i_ino),
+		.dev = READ(inode, i_sb, s_dev),
 	};
 
 	return bpf_map_lookup_elem(&init_programs, &key) != 0;
@@ -121,8 +121,8 @@ static __always_inline bool is_init(struct inode *inode)
 static __always_inline void judge_exec(struct work *w, struct who *who, struct task_struct *task,
 				       struct linux_binprm *bprm)
 {
-	struct file *file = BPF_CORE_READ(bprm, file);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct file *file = READ(bprm, file);
+	struct inode *inode = READ(file, f_inode);
 	u32 rule = 0;
 	u8 verdict;
 
@@ -133,7 +133,7 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 	walk_path(w, &file->f_path, task);
 	w->facts |= w->flags;
 	w->facts |= novelty(inode, who->container);
-	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+	if (READ(bprm, interp) != READ(bprm, filename))
 		w->facts |= EXEC_SCRIPT;
 
 	if ((w->facts & (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET)) ==
@@ -157,7 +157,7 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 				      struct linux_binprm *bprm, u8 outcome, u8 mechanism)
 {
 	struct exec_event *e = reserve(struct exec_event, KIND_EXEC, outcome);
-	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+	struct inode *inode = READ(bprm, file, f_inode);
 	unsigned long from, to;
 
 	if (!e) {
@@ -171,18 +171,18 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	e->head.mode = w->mode;
 	e->head.outcome = outcome;
 	e->head.mechanism = mechanism;
-	e->ino = BPF_CORE_READ(inode, i_ino);
-	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	e->ino = READ(inode, i_ino);
+	e->dev = READ(inode, i_sb, s_dev);
 	e->flags = w->facts;
 	e->args_len = 0;
 	e->path[0] = 0;
 	bpf_probe_read_kernel_str(e->path, sizeof(e->path), w->key.path);
 	e->script[0] = 0;
 	if (w->facts & EXEC_SCRIPT)
-		bpf_probe_read_kernel_str(e->script, sizeof(e->script), BPF_CORE_READ(bprm, filename));
+		bpf_probe_read_kernel_str(e->script, sizeof(e->script), READ(bprm, filename));
 	if (mechanism != MECHANISM_LSM) { // there the old program's arguments would be read
-		from = BPF_CORE_READ(task, mm, arg_start);
-		to = BPF_CORE_READ(task, mm, arg_end);
+		from = READ(task, mm, arg_start);
+		to = READ(task, mm, arg_end);
 		if (to > from) {
 			u64 n = to - from;
 

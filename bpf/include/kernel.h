@@ -286,7 +286,7 @@ struct task_struct {
 	int exit_code;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
-	const struct cred *cred;
+	struct cred *cred;
 	char comm[16];
 	struct nsproxy *nsproxy;
 	struct files_struct *files;

@@ -8,9 +8,9 @@ static __always_inline bool is_named(struct dentry *d, const char *word, u32 n)
 {
 	char name[32] = {};
 
-	if (BPF_CORE_READ(d, d_name.len) != n)
+	if (READ(d, d_name.len) != n)
 		return false;
-	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(d, d_name.name));
+	bpf_probe_read_kernel_str(name, sizeof(name), READ(d, d_name.name));
 	for (u32 i = 0; i < n; i++)
 		if (name[i] != word[i])
 			return false;
@@ -24,7 +24,7 @@ static __always_inline u8 shared(struct who *w, struct task_struct *task)
 {
 	if (!w->proc || !w->proc->shares)
 		return 0;
-	return BPF_CORE_READ(task, files, count.counter) > BPF_CORE_READ(task, signal, live.counter);
+	return READ(task, files, count.counter) > READ(task, signal, live.counter);
 }
 
 static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
@@ -47,9 +47,9 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 	} else if (outcome == OUTCOME_PREVENTED) {
 		e->head.mechanism = MECHANISM_LSM;
 	}
-	e->ino = BPF_CORE_READ(inode, i_ino);
-	e->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	e->magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	e->ino = READ(inode, i_ino);
+	e->dev = READ(inode, i_sb, s_dev);
+	e->magic = READ(inode, i_sb, s_magic);
 	e->write = write;
 	e->flags = work->flags;
 	e->path[0] = 0;
@@ -60,13 +60,13 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 // escape_by says which always-on control the writing of a file falls under.
 static __always_inline u8 escape_by(struct file *file)
 {
-	u64 magic = BPF_CORE_READ(file, f_inode, i_sb, s_magic);
+	u64 magic = READ(file, f_inode, i_sb, s_magic);
 
 	if (magic == CGROUP_SUPER_MAGIC &&
-	    is_named(BPF_CORE_READ(file, f_path.dentry), "release_agent", 13))
+	    is_named(READ(file, f_path.dentry), "release_agent", 13))
 		return CONTROL_RELEASE_AGENT;
 	if (magic == PROC_SUPER_MAGIC &&
-	    is_named(BPF_CORE_READ(file, f_path.dentry), "core_pattern", 12))
+	    is_named(READ(file, f_path.dentry), "core_pattern", 12))
 		return CONTROL_CORE_PATTERN;
 	return NO_CONTROL;
 }
@@ -113,12 +113,12 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 // is_engine: the socket's path is a container engine's; key is its file.
 static __always_inline bool is_engine(struct sock *sk, struct file_key *key)
 {
-	struct inode *inode = BPF_CORE_READ((struct unix_sock *)sk, path.dentry, d_inode);
+	struct inode *inode = READ((struct unix_sock *)sk, path.dentry, d_inode);
 
 	if (!inode)
 		return false;
-	key->ino = BPF_CORE_READ(inode, i_ino);
-	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	key->ino = READ(inode, i_ino);
+	key->dev = READ(inode, i_sb, s_dev);
 	return bpf_map_lookup_elem(&engine_sockets, key) != 0;
 }
 

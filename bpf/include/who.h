@@ -23,15 +23,15 @@ static __always_inline struct config *configuration(void)
 
 static __always_inline u64 task_cgroup(struct task_struct *task, struct config *c)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct css_set *set = READ(task, cgroups);
 	struct cgroup_subsys_state *css = 0;
 
 	if (c->subsys < 0)
-		return BPF_CORE_READ(set, dfl_cgrp, kn, id);
+		return READ(set, dfl_cgrp, kn, id);
 	bpf_probe_read_kernel(&css, sizeof(css),
 			      (void *)set + bpf_core_field_offset(struct css_set, subsys) +
 				      (c->subsys & 15) * sizeof(void *));
-	return BPF_CORE_READ(css, cgroup, kn, id);
+	return READ(css, cgroup, kn, id);
 }
 
 static __always_inline struct container *container_of_cgroup(u64 id)
@@ -51,14 +51,14 @@ static __always_inline struct container *container_of_cgroup(u64 id)
 // 10 ms that /proc tells, so that both name a process alike.
 static __always_inline u64 started(struct task_struct *leader)
 {
-	u64 start = BPF_CORE_READ(leader, start_boottime);
+	u64 start = READ(leader, start_boottime);
 
 	return start - start % 10000000;
 }
 
 static __always_inline u64 start_of(struct task_struct *task)
 {
-	return started(BPF_CORE_READ(task, group_leader));
+	return started(READ(task, group_leader));
 }
 
 static __always_inline struct proc *proc_of(struct task_struct *task, u32 tgid)
@@ -100,7 +100,7 @@ static __always_inline bool find_who(struct who *w, struct task_struct *task)
 	if (!c)
 		return false;
 	w->cgroup = task_cgroup(task, c);
-	return identify(w, task, BPF_CORE_READ(task, tgid));
+	return identify(w, task, READ(task, tgid));
 }
 
 // find_me is find_who for the current task: helpers answer cheaper.
@@ -123,7 +123,7 @@ static __always_inline bool in_host_mounts(struct task_struct *task)
 {
 	struct config *c = configuration();
 
-	return c && BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == c->host_mntns;
+	return c && READ(task, nsproxy, mnt_ns, ns.inum) == c->host_mntns;
 }
 
 #endif

@@ -22,13 +22,12 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 
 // attach puts every program where it acts, but for those whose link an earlier
 // agent of the same version left pinned.
-func (o *Objects) attach(ctx context.Context, specs []*ebpf.CollectionSpec) error {
+func (o *Objects) attach(ctx context.Context, specs []*ebpf.CollectionSpec, types *btf.Cache) error {
 	root, release, err := unifiedRoot()
 	if err != nil {
 		return err
 	}
 	defer release()
-	cache := btf.NewCache()
 	for _, spec := range specs {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -39,7 +38,7 @@ func (o *Objects) attach(ctx context.Context, specs []*ebpf.CollectionSpec) erro
 		}
 		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 			Maps:  ebpf.MapOptions{PinPath: o.maps},
-			Cache: cache,
+			Cache: types,
 		})
 		if err != nil {
 			return verifierTail(err)

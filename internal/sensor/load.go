@@ -69,20 +69,6 @@ type Objects struct {
 	closer []interface{ Close() error }
 }
 
-// object is one compiled file.
-type object struct {
-	name string
-	load func() (*ebpf.CollectionSpec, error)
-}
-
-func objects(tier1 bool) []object {
-	list := []object{{"process", bpf.LoadProcess}, {"network", bpf.LoadNetwork}, {"file", bpf.LoadFile}}
-	if tier1 {
-		list = append(list, object{"lsm", bpf.LoadLSM})
-	}
-	return list
-}
-
 // Load brings the programs into the kernel, or takes up those that an earlier
 // agent left pinned there. Programs of another version are replaced: the new
 // ones act before the old ones are removed (Settle). Close the result.
@@ -174,12 +160,14 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	} else if o.Hierarchy, err = DetectHierarchy(); err != nil {
 		return err
 	}
-	specs, layout, err := readObjects(opts.Tier1)
+	types := btf.NewCache()
+	objects := bpf.Objects(readsDirectly(types), opts.Tier1)
+	specs, layout, err := readObjects(objects)
 	if err != nil {
 		return err
 	}
 	o.maps = filepath.Join(o.pin, "maps-"+layout)
-	o.links = filepath.Join(o.pin, "links-"+bpf.Version(opts.Tier1))
+	o.links = filepath.Join(o.pin, "links-"+bpf.Version(objects))
 	for _, dir := range []string{o.maps, o.links} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -191,24 +179,33 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	if err := o.configure(opts.HostMountNS, opts.Under); err != nil {
 		return err
 	}
-	if err := o.attach(ctx, specs); err != nil || o.Fresh {
+	if err := o.attach(ctx, specs, types); err != nil || o.Fresh {
 		return err
 	}
 	return o.Settle() // the same maps: nothing is left for the old programs to do
 }
 
+// readsDirectly asks whether this kernel lets programs read typed addresses.
+func readsDirectly(types *btf.Cache) bool {
+	kernel, err := types.Kernel()
+	if err != nil {
+		return false
+	}
+	var cast *btf.Func
+	return kernel.TypeByName(bpf.Cast, &cast) == nil
+}
+
 // readObjects parses the objects. layout changes with the maps they share.
-func readObjects(tier1 bool) (specs []*ebpf.CollectionSpec, layout string, err error) {
+func readObjects(objects []bpf.Object) (specs []*ebpf.CollectionSpec, layout string, err error) {
 	shared := sha256.New()
-	for _, obj := range objects(tier1) {
-		spec, err := obj.load()
+	for _, obj := range objects {
+		spec, err := obj.Spec()
 		if err != nil {
-			return nil, "", fmt.Errorf("object %s: %w", obj.name, err)
+			return nil, "", err
 		}
 		specs = append(specs, spec)
 	}
-	// Every shared map is in one of the first three objects.
-	for _, spec := range specs[:3] {
+	for _, spec := range specs[:3] { // every shared map is in one of these
 		for _, name := range sortedKeys(spec.Maps) {
 			m := spec.Maps[name]
 			if m.Pinning == ebpf.PinByName {
