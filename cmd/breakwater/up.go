@@ -107,6 +107,7 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 		return serve(ctx, srv, conf, func() (config.Config, error) { return u.server.load(data) }, data, log)
 	})
 	group.Go(func() error { return h.Run(ctx) })
+	group.Go(func() error { rest(ctx); return nil })
 	group.Go(func() error {
 		select {
 		case <-h.Ready():
