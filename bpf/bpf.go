@@ -20,11 +20,14 @@ import (
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -type slot -type config -type container -type id_key -type proc -type path_key -type path_rule -type net_key -type net_rules -type file_key -type counter -type head -type exec_event -type fork_event -type exit_event -type open_event -type net_event -type flow_event -type container_event Process process.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Network network.bpf.c
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types File file.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Sysctl sysctl.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Syscall syscall.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Trace trace.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types LSM lsm.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types ProcessByHelper process.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types NetworkByHelper network.bpf.c
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types FileByHelper file.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types SysctlByHelper sysctl.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types SyscallByHelper syscall.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types LSMByHelper lsm.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Host host.bpf.c
 
@@ -47,18 +50,40 @@ func (o Object) Spec() (*ebpf.CollectionSpec, error) {
 // directly.
 const Cast = "bpf_rdonly_cast"
 
-// Objects lists what a host loads: direct where its kernel has Cast, tier1
-// where BPF LSM acts. Every shared map is in one of the first three.
-func Objects(direct, tier1 bool) []Object {
-	list := []Object{{"process", _ProcessBytes}, {"network", _NetworkBytes}, {"file", _FileBytes}, {"lsm", _LSMBytes}}
-	if !direct {
-		list = []Object{{"process", _ProcessByHelperBytes}, {"network", _NetworkByHelperBytes}, {"file", _FileByHelperBytes}, {"lsm", _LSMByHelperBytes}}
-	}
-	if !tier1 {
-		return list[:3]
-	}
-	return list
+// Tracepoints are those of the kernel (6.14 at the latest) that the object trace
+// hangs on, as its BTF names them.
+func Tracepoints() []string { return []string{"btf_trace_sk_data_ready", "btf_trace_cap_capable"} }
+
+// Host is what decides which objects a host loads.
+type Host struct {
+	// Direct: its kernel has Cast.
+	Direct bool
+	// Tier1: BPF LSM acts.
+	Tier1 bool
+	// Traces: its kernel has all Tracepoints.
+	Traces bool
 }
+
+// Objects lists what a host loads. Every shared map is in one of the first two.
+func (h Host) Objects() []Object {
+	process, network, sysctl := Object{"process", _ProcessBytes}, Object{"network", _NetworkBytes}, Object{"sysctl", _SysctlBytes}
+	syscall, lsm := Object{"syscall", _SyscallBytes}, Object{"lsm", _LSMBytes}
+	if !h.Direct {
+		process, network, sysctl = Object{"process", _ProcessByHelperBytes}, Object{"network", _NetworkByHelperBytes}, Object{"sysctl", _SysctlByHelperBytes}
+		syscall, lsm = Object{"syscall", _SyscallByHelperBytes}, Object{"lsm", _LSMByHelperBytes}
+	}
+	list := []Object{process, network, sysctl}
+	switch {
+	case h.Tier1:
+		return append(list, syscall, lsm)
+	case h.Quiet():
+		return append(list, Object{"trace", _TraceBytes})
+	}
+	return append(list, syscall)
+}
+
+// Quiet: no program watches every system call.
+func (h Host) Quiet() bool { return !h.Tier1 && h.Traces && h.Direct }
 
 // Version names objects by their content: two builds with one version behave
 // alike in the kernel.

@@ -98,6 +98,55 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+// The kernel of the host runs programs by itself, as root and outside of every
+// container: for release_agent, core_pattern, uevent_helper, modprobe. Whoever
+// made one of those name a file of a container's escapes by it, whatever way
+// the name was written.
+static const struct container nobody;
+
+static __always_inline int judge_helper(struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct config *c = configuration();
+	struct who w = {};
+	struct work *work;
+	struct file *file;
+	u32 zero = 0, rule;
+	u8 outcome = OUTCOME_DETECTED;
+
+	if (!c || !(READ(task, real_parent, flags) & PF_KTHREAD))
+		return 0;
+	w.container = (struct container *)&nobody;
+	w.slot_number = c->default_slot;
+	w.slot = bpf_map_lookup_elem(&slots, &w.slot_number);
+	work = bpf_map_lookup_elem(&exec_work, &zero);
+	if (!w.slot || !work || !w.slot->mode[CONTROL_HELPER])
+		return 0;
+	work->facts = 0;
+	if (READ(bprm, interp) != READ(bprm, filename)) {
+		// Of a script only the name is left; one that means something else
+		// than it says is no administrator's.
+		work->facts = EXEC_SCRIPT;
+		take_path(work, READ(bprm, filename));
+		if (!work->flags && rule_of(work, STORAGE_SLOT, &rule) == VERDICT_NONE)
+			return 0;
+	}
+	file = READ(bprm, file);
+	if (!work->facts) {
+		walk_path(work, &file->f_path, task);
+		if (!(work->flags & EXEC_PATH_FOREIGN) && rule_of(work, STORAGE_SLOT, &rule) == VERDICT_NONE)
+			return 0;
+	}
+	work->facts |= work->flags;
+	work->mode = MODE_OFF;
+	consider(work, w.slot, CONTROL_HELPER, 0);
+	if (work->mode >= MODE_BLOCK) {
+		bpf_send_signal(SIGKILL);
+		outcome = OUTCOME_KILLED;
+	}
+	emit_exec(work, &w, task, bprm, outcome, outcome == OUTCOME_KILLED ? MECHANISM_EXEC_KILL : MECHANISM_NONE);
+	return 0;
+}
+
 SEC("raw_tp/sched_process_exec")
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -110,7 +159,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	u64 self = bpf_get_current_pid_tgid();
 
 	if (!find_me(&w, task))
-		return 0;
+		return judge_helper(task, bprm);
 	// The runtime prepares the container in the host's mount namespace, and
 	// re-executes itself from memory there. Exempt by where it stands.
 	if (!w.inside && in_host_mounts(task))

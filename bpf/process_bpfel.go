@@ -20,7 +20,7 @@ type ProcessConfig struct {
 	DefaultSlot uint32
 	Subsys      int32
 	Hierarchy   uint32
-	Pad         uint32
+	Flags       uint32
 	Under       uint64
 }
 

@@ -65,6 +65,7 @@ const (
 	ControlCorePattern
 	ControlEngineSocket
 	ControlMiner
+	ControlHelper
 	NoControl = 0xff
 )
 
@@ -90,6 +91,7 @@ const (
 	MechanismLSM
 	MechanismCgroup
 	MechanismSyscallKill
+	MechanismFanotify // of user space, never of a kernel record
 )
 
 // Facts about an executed file, enum exec_flag.
@@ -102,7 +104,15 @@ const (
 	ExecScript
 	ExecPathTruncated
 	ExecPathForeign
+	ExecLoader
 )
+
+// ConfigLoader: the dynamic loader is judged when it is run, enum config_flag.
+const ConfigLoader = 1
+
+// StorageSlot is where among the path rules the folders stand in which engines
+// keep the files of containers.
+const StorageSlot = 1024
 
 // ContainerAdopted marks a container that was there before the programs.
 const ContainerAdopted = 1

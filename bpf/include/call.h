@@ -18,6 +18,7 @@ struct call {
 	u32 kind;
 	u32 prot;
 	u64 fd;
+	u32 family; // of CALL_SOCKET; 0: in memory
 };
 
 #define TS_COMPAT 2	   // arch/x86/include/asm/thread_info.h
@@ -51,6 +52,7 @@ static __always_inline void x86_64_call(struct call *call, struct pt_regs *regs,
 		break;
 	case 41: // socket
 		call->kind = CALL_SOCKET;
+		call->family = READ(regs, di);
 		break;
 	case 42: // connect
 		call->kind = CALL_CONNECT;
@@ -95,6 +97,7 @@ static __always_inline void i386_call(struct call *call, struct pt_regs *regs, u
 		break;
 	case 359: // socket
 		call->kind = CALL_SOCKET;
+		call->family = READ(regs, bx);
 		break;
 	case 362: // connect
 		call->kind = CALL_CONNECT;
@@ -118,6 +121,7 @@ static __always_inline void arm64_call(struct call *call, struct pt_regs___arm64
 		break;
 	case 198: // socket
 		call->kind = CALL_SOCKET;
+		call->family = READ(regs, orig_x0);
 		break;
 	case 203: // connect
 		call->kind = CALL_CONNECT;
@@ -143,6 +147,7 @@ static __always_inline void arm32_call(struct call *call, struct pt_regs___arm64
 		break;
 	case 281: // socket
 		call->kind = CALL_SOCKET;
+		call->family = READ(regs, orig_x0);
 		break;
 	case 283: // connect
 		call->kind = CALL_CONNECT;

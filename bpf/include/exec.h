@@ -117,6 +117,56 @@ static __always_inline bool is_init(struct inode *inode)
 	return bpf_map_lookup_elem(&init_programs, &key) != 0;
 }
 
+// is_loader: the dynamic loader, by its name in the kernel: ld-linux-x86-64.so.2,
+// ld-musl-…, ld.so, ld64.so.2.
+static __always_inline bool is_loader(struct dentry *d)
+{
+	char name[8] = {};
+
+	bpf_probe_read_kernel_str(name, sizeof(name), READ(d, d_name.name));
+	if (name[0] != 'l' || name[1] != 'd')
+		return false;
+	return name[2] == '-' || name[2] == '.' || (name[2] == '6' && name[3] == '4');
+}
+
+// told_to_run: the arguments name a program. The new process has not run yet,
+// so that nobody else writes its memory. --list, --verify, --help and --version
+// run nothing (glibc, elf/rtld.c).
+static __always_inline bool told_to_run(struct task_struct *task)
+{
+	unsigned long from = READ(task, mm, arg_start);
+	unsigned long to = READ(task, mm, arg_end);
+	char word[5] = {};
+	char zeroth[256];
+	long n = bpf_probe_read_user_str(zeroth, sizeof(zeroth), (void *)from);
+
+	if (n <= 0 || n == sizeof(zeroth))
+		return true;
+	if (from + n >= to)
+		return false; // it only says how to use it
+	if (bpf_probe_read_user(word, sizeof(word), (void *)(from + n)))
+		return true;
+	if (word[0] != '-' || word[1] != '-')
+		return true;
+	switch (word[2] << 16 | word[3] << 8 | word[4]) {
+	case 'l' << 16 | 'i' << 8 | 's':
+	case 'v' << 16 | 'e' << 8 | 'r':
+	case 'h' << 16 | 'e' << 8 | 'l':
+		return false;
+	}
+	return true;
+}
+
+// hides_programs: the loader runs whatever it is given past every exec, and no
+// program sees what it maps. Who needs it so names it in the policy's allow list.
+static __always_inline bool hides_programs(struct who *who, struct task_struct *task, struct file *file)
+{
+	struct config *c = configuration();
+
+	return who->slot->mode[CONTROL_DRIFT] && c && c->flags & CONFIG_LOADER &&
+	       is_loader(READ(file, f_path.dentry)) && told_to_run(task);
+}
+
 // judge_exec decides: w->mode says what to do, w->control and w->rule why.
 static __always_inline void judge_exec(struct work *w, struct who *who, struct task_struct *task,
 				       struct linux_binprm *bprm)
@@ -135,13 +185,15 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 	w->facts |= novelty(inode, who->container);
 	if (READ(bprm, interp) != READ(bprm, filename))
 		w->facts |= EXEC_SCRIPT;
+	if (hides_programs(who, task, file) && rule_of(w, who->slot_number, &rule) != VERDICT_ALLOW)
+		w->facts |= EXEC_LOADER;
 
 	if ((w->facts & (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET)) ==
 	    (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET))
 		consider(w, who->slot, CONTROL_REVERSE_SHELL, 0);
 	if (w->facts & EXEC_FILELESS)
 		consider(w, who->slot, CONTROL_FILELESS, 0);
-	if (w->facts & (EXEC_UPPER | EXEC_MODIFIED))
+	if (w->facts & (EXEC_UPPER | EXEC_MODIFIED | EXEC_LOADER))
 		consider(w, who->slot, CONTROL_DRIFT, 0);
 	if (!(who->slot->flags & SLOT_EXEC_RULES))
 		return;

@@ -63,6 +63,8 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define FMODE_WRITE 2
 #define PROT_EXEC 4
 #define READ_IMPLIES_EXEC 0x0400000
+#define PF_KTHREAD 0x00200000 // include/linux/sched.h
+#define CAP_NET_RAW 13
 
 // include/uapi/linux/magic.h
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
@@ -279,6 +281,7 @@ struct thread_info {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	u64 start_boottime;

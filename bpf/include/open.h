@@ -110,6 +110,17 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 	bpf_ringbuf_submit(e, 0);
 }
 
+// stop ends the current process when its call returns, where the mode says so.
+static __always_inline u8 stop(u8 mode)
+{
+	if (mode == MODE_OFF)
+		return OUTCOME_NONE;
+	if (mode == MODE_DETECT)
+		return OUTCOME_DETECTED;
+	bpf_send_signal(SIGKILL);
+	return OUTCOME_KILLED;
+}
+
 // is_engine: the socket's path is a container engine's; key is its file.
 static __always_inline bool is_engine(struct sock *sk, struct file_key *key)
 {

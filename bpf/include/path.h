@@ -109,6 +109,36 @@ static __always_inline void walk_path(struct work *w, struct path *p, struct tas
 	w->dirlen = total - w->leaf;
 }
 
+// take_path reads a path that the kernel holds as text. Where it is not as
+// walk_path would write it, with empty parts, or ones that begin with a dot,
+// w->flags says so.
+static __always_inline void take_path(struct work *w, const char *text)
+{
+	u32 slash = 0;
+	u8 last = 0;
+	long n;
+
+	w->flags = EXEC_PATH_TRUNCATED;
+	w->len = w->dirlen = 0;
+	n = bpf_probe_read_kernel_str(w->key.path, sizeof(w->key.path), text);
+	if (n <= 1 || n >= PATH_LEN || w->key.path[0] != '/')
+		return;
+	for (u32 i = 0; i < PATH_LEN - 1; i++) {
+		u8 c = w->key.path[i];
+
+		if (!c)
+			break;
+		if (last == '/' && (c == '/' || c == '.'))
+			return;
+		if (c == '/')
+			slash = i;
+		last = c;
+	}
+	w->flags = 0;
+	w->len = n - 1;
+	w->dirlen = slash + 1;
+}
+
 // rule_of finds the verdict of the longest rule of a slot that matches.
 static __always_inline u8 rule_of(struct work *w, u32 slot, u32 *rule)
 {

@@ -48,6 +48,7 @@ enum control {
 	CONTROL_CORE_PATTERN,	// always on
 	CONTROL_ENGINE_SOCKET,	// always on
 	CONTROL_MINER,
+	CONTROL_HELPER,		// always on
 	CONTROLS = 16,
 };
 #define NO_CONTROL 0xff
@@ -68,13 +69,17 @@ struct slot {
 	u8 content[32]; // SHA-256 of the policy that it was compiled from
 };
 
+enum config_flag {
+	CONFIG_LOADER = 1, // no program sees what the dynamic loader maps
+};
+
 struct config {
 	u64 host_mntns;	 // inode number of the first process's mount namespace
 	s64 real_offset; // wall clock minus the programs' clock, ns
 	u32 default_slot;
 	s32 subsys;	   // index of the v1 controller that names containers; -1: unified
 	u32 hierarchy; // its hierarchy id; 0: unified
-	u32 pad;
+	u32 flags;     // enum config_flag
 	u64 under; // only containers below this cgroup; 0: all
 };
 
@@ -105,9 +110,11 @@ struct proc {
 	u16 shares; // its table of descriptors is, or was, another process's too
 };
 
+#define STORAGE_SLOT 1024 // past the last policy's
+
 struct path_key {
 	u32 prefixlen;
-	u32 slot; // 0: watched files
+	u32 slot; // 0: watched files; STORAGE_SLOT: where engines keep containers' files
 	u8 path[PATH_LEN];
 };
 
@@ -228,6 +235,7 @@ enum exec_flag {
 	EXEC_SCRIPT = 32,
 	EXEC_PATH_TRUNCATED = 64, // longer than PATH_LEN, or too deep
 	EXEC_PATH_FOREIGN = 128,  // not below the root of the process's mount namespace
+	EXEC_LOADER = 256,	  // the dynamic loader, told to run a program
 };
 
 struct exec_event {

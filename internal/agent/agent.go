@@ -46,6 +46,8 @@ type Kernel interface {
 	// Assigned are the ids of all containers that a policy was assigned to.
 	Assigned() ([]string, error)
 	SetEngineSockets(paths []string) error
+	// SetStorage names the folders that engines keep containers' files in.
+	SetStorage(folders []string) error
 	Watch(patterns ...string) error
 	Settle() error
 	Accounts() ([]event.Account, error)
@@ -190,6 +192,7 @@ func (a *Agent) prepareKernel() error {
 		return fmt.Errorf("watched files: %w", err)
 	}
 	a.problem("engine sockets", k.SetEngineSockets(a.opts.Sockets))
+	a.problem("storage", k.SetStorage(a.engines.storage()))
 	_, err := k.AdoptRunning()
 	a.problem("adopt", err)
 	return nil

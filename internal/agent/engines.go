@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/workload"
@@ -17,6 +21,36 @@ const cgroupRoot = "/sys/fs/cgroup"
 type engines struct {
 	docker  []*workload.Docker
 	bundles workload.Bundles
+
+	mu    sync.Mutex
+	roots map[string]bool // where engines say that they keep their files
+}
+
+// usualStorage is where engines keep the files of containers unless somebody
+// configured another place, and the way to any process's own root.
+var usualStorage = [...]string{
+	"/proc", "/var/lib/docker", "/var/lib/containerd", "/run/containerd", "/var/lib/containers", "/run/containers",
+	"/var/lib/crio", "/var/lib/kubelet", "/var/lib/rancher", "/var/snap/docker",
+}
+
+// storage lists the folders that hold files of containers.
+func (e *engines) storage() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Concat(usualStorage[:], slices.Sorted(maps.Keys(e.roots)))
+}
+
+// addStorage takes note of an engine's own folder.
+func (e *engines) addStorage(folder string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !filepath.IsAbs(folder) || filepath.Clean(folder) == "/" {
+		return // no engine's answer makes all of the host a container's
+	}
+	if e.roots == nil {
+		e.roots = map[string]bool{}
+	}
+	e.roots[filepath.Clean(folder)] = true
 }
 
 func openEngines(sockets []string) (*engines, error) {

@@ -16,8 +16,13 @@ import (
 // and does nothing slow there.
 func (a *Agent) handle(ctx context.Context, ev event.Event) {
 	ev.Host = a.opts.Host
-	if ev.Container == nil {
+	if ev.Container == nil && ev.Decision == nil {
 		a.emit(ctx, ev)
+		return
+	}
+	if ev.Container == nil { // the host's own, which the default policy is for
+		_, run := a.containers.peek("")
+		a.tell(ctx, ev, a.detector.Event(ev, run, a.tree(ev)), a.tree(ev))
 		return
 	}
 	id := ev.Container.ID
@@ -36,6 +41,11 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 	if inc, ok := a.indicators.contact(ev); ok {
 		incidents = append(incidents, inc)
 	}
+	a.tell(ctx, ev, incidents, tree)
+}
+
+// tell sends incidents on their way, with the tree of their process.
+func (a *Agent) tell(ctx context.Context, ev event.Event, incidents []event.Incident, tree []event.Process) {
 	if len(incidents) == 0 {
 		return
 	}
@@ -163,6 +173,11 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 	}
 	a.problem("engine "+d.Socket(), nil) // it answers again
 	a.problem("engine sockets", a.opts.Kernel.SetEngineSockets(a.opts.Sockets))
+	root, err := d.Root(ctx)
+	if a.problem("storage of "+d.Socket(), err); err == nil {
+		a.engines.addStorage(root)
+		a.problem("storage", a.opts.Kernel.SetStorage(a.engines.storage()))
+	}
 	for _, id := range ids {
 		if !a.containers.isKnown(id) {
 			a.containers.mark(id, 0, false)

@@ -110,6 +110,7 @@ func (k *fakeKernel) cgroup(id string, exists bool) {
 
 func (k *fakeKernel) AdoptRunning() ([]string, error)    { return nil, nil }
 func (k *fakeKernel) SetEngineSockets([]string) error    { return nil }
+func (k *fakeKernel) SetStorage([]string) error          { return nil }
 func (k *fakeKernel) Watch(...string) error              { return nil }
 func (k *fakeKernel) Settle() error                      { return nil }
 func (k *fakeKernel) Accounts() ([]event.Account, error) { return nil, nil }

@@ -198,7 +198,7 @@ func (rs *Rules) Watches(kind event.Kind) bool { return len(rs.byKind[kind]) > 0
 
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {
-	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake"}
+	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake", "kernel_helper"}
 }
 
 func eventKinds() []string {

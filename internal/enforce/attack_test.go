@@ -125,7 +125,7 @@ func TestKernelOldEntryReleaseAgent(t *testing.T) {
 		} else {
 			o.call(number, 0xffffff9c, at, 1)
 		}
-		if r := g.box().run(o.program(t)); !r.killed {
+		if r := g.box().run(o.program(t)); !r.refused() {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -210,7 +210,11 @@ func TestKernelSharedDescriptors(t *testing.T) {
 		}
 		return
 	}
-	if r.code != 0 {
+	if g.Objects().Quiet {
+		if !r.killed { // whoever sends is stopped, whosever connection it is
+			t.Errorf("the other process: %+v", r)
+		}
+	} else if r.code != 0 {
 		t.Errorf("the attack itself failed: %+v", r)
 	}
 	e := g.wait("the leak", func(e event.Event) bool { return e.Container.ID == b.id && e.Decision != nil })
@@ -247,7 +251,10 @@ func TestKernelOtherFamilies(t *testing.T) {
 			t.Logf("left out: %s: not in this kernel (%d)", name, r.code)
 			continue
 		}
-		if r := g.box(assign(t, g, run)).act("%s", act); r.code == 0 {
+		// No tracepoint tells of the families that need no capability: a limit, and
+		// here it is. The engines' own seccomp profile refuses vsock.
+		open := g.Objects().Quiet && name == "vsock"
+		if r := g.box(assign(t, g, run)).act("%s", act); (r.code == 0) != open {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -285,7 +292,9 @@ func TestKernelLineageBeatsOtherContainers(t *testing.T) {
 	t.Cleanup(func() { removeGroup(t, fake) })
 }
 
-// The dynamic loader runs whatever file it is given, past every exec.
+// The dynamic loader runs whatever file it is given, past every exec. Where
+// what it maps is seen, a new program is stopped; elsewhere the loader itself,
+// unless policy names it.
 func TestKernelDriftThroughTheLoader(t *testing.T) {
 	loaders, _ := filepath.Glob("/lib64/ld-linux-*.so.*")
 	if len(loaders) == 0 {
@@ -297,14 +306,11 @@ func TestKernelDriftThroughTheLoader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := g.box(assign(t, g, drift(event.EffectBlock)))
-	if r := b.run(loaders[0], program, "x"); r.out != "x\n" {
-		t.Errorf("a program of the image: %+v\n%s", r, g.told())
-	}
 	dropped := filepath.Join(t.TempDir(), "dropped")
 	if err := os.WriteFile(dropped, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	b := g.box(assign(t, g, drift(event.EffectBlock)))
 	if r := g.box().run(loaders[0], dropped, "x"); r.out != "x\n" {
 		t.Errorf("a dropped one, without a policy: %+v", r)
 	}
@@ -312,8 +318,29 @@ func TestKernelDriftThroughTheLoader(t *testing.T) {
 		t.Errorf("a dropped one: %+v", r)
 	}
 	e := g.wait("drift", decided(b.id, event.ControlDrift, event.Killed))
-	if e.File == nil || e.File.Path != dropped {
+	if !g.Objects().Quiet && (e.File == nil || e.File.Path != dropped) {
 		t.Errorf("event: %+v", e)
+	}
+	if r := b.run(loaders[0], "--list", program); !strings.Contains(r.out, "libc") {
+		t.Errorf("what a program needs: %+v", r)
+	}
+	if g.Objects().Quiet {
+		if e.Exec == nil || !strings.Contains(e.Decision.Why, "told to run a program") {
+			t.Errorf("event: %+v", e)
+		}
+		if r := b.run(loaders[0], "--library-path", "/nowhere", program, "x"); !r.killed {
+			t.Errorf("with an option before it: %+v", r)
+		}
+		real, err := filepath.EvalSymlinks(loaders[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := drift(event.EffectBlock)
+		named.Exec = policy.Exec{Effect: event.EffectBlock, Restrict: true, Allow: []policy.PathRule{{Pattern: real}, {Pattern: program}}}
+		b = g.box(assign(t, g, named))
+	}
+	if r := b.run(loaders[0], program, "x"); r.out != "x\n" {
+		t.Errorf("a program of the image: %+v\n%s", r, g.told())
 	}
 }
 

@@ -70,7 +70,7 @@ func scope(t testing.TB, h *sensor.Hierarchy) enforce.Options {
 			t.Errorf("remove pins: %v", err)
 		}
 	})
-	return enforce.Options{Pin: pin, Hierarchy: h, Under: parent, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1"}
+	return enforce.Options{Pin: pin, Hierarchy: h, Under: parent, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1", Syscalls: os.Getenv("BREAKWATER_TEST_SYSCALLS") == "1"}
 }
 
 // removeLeftovers ends what a test process that was killed left in force.
@@ -128,6 +128,11 @@ func guardWith(t testing.TB, opts enforce.Options) *guard {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.sensor.Run(ctx, g.keep) }()
+	select {
+	case <-g.sensor.Ready():
+	case err := <-done:
+		t.Fatalf("sensor: %v", err)
+	}
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -149,6 +154,13 @@ func (g *guard) keep(e event.Event) {
 	g.events = append(g.events, e)
 	close(g.more)
 	g.more = make(chan struct{})
+}
+
+// forget drops what was told.
+func (g *guard) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.events = nil
 }
 
 // wait returns the first event that matches, waiting for it.
@@ -178,7 +190,10 @@ func (g *guard) told() string {
 	defer g.mu.Unlock()
 	var b strings.Builder
 	for _, e := range g.events {
-		fmt.Fprintf(&b, "  %s %.12s", e.Kind, e.Container.ID)
+		fmt.Fprintf(&b, "  %s", e.Kind)
+		if e.Container != nil {
+			fmt.Fprintf(&b, " %.12s", e.Container.ID)
+		}
 		if e.Process != nil {
 			fmt.Fprintf(&b, " %s %s", e.Process.Comm, e.Process.Path)
 		}
@@ -205,7 +220,7 @@ func (g *guard) told() string {
 // decided matches a decision about a container.
 func decided(id string, c event.Control, o event.Outcome) func(event.Event) bool {
 	return func(e event.Event) bool {
-		return e.Container.ID == id && e.Decision != nil && e.Decision.Control == c && e.Decision.Outcome == o
+		return e.Container != nil && e.Container.ID == id && e.Decision != nil && e.Decision.Control == c && e.Decision.Outcome == o
 	}
 }
 

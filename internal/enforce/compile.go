@@ -14,7 +14,7 @@ import (
 
 // compilerVersion goes into the content of a slot: a compiler that would write
 // other rules for the same policy must not take up the old slot.
-const compilerVersion = 1
+const compilerVersion = 2
 
 // compiled is a policy in the form of the kernel's maps. Rule numbers count
 // from 1 in the order of names.
@@ -90,6 +90,8 @@ func alwaysOn(detection string) (control int, ok bool) {
 		return bpf.ControlCorePattern, true
 	case sensor.DetectionEngineSocket:
 		return bpf.ControlEngineSocket, true
+	case sensor.DetectionHelper:
+		return bpf.ControlHelper, true
 	}
 	return 0, false
 }

@@ -32,6 +32,7 @@ func (k *Kernel) Watch(patterns ...string) error {
 	if err != nil {
 		return err
 	}
+	k.objects.SetWatched(patterns)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	old := k.watched
@@ -49,6 +50,30 @@ func (k *Kernel) Watch(patterns ...string) error {
 		gone = append(gone, key)
 	}
 	return remove(k.objects.Paths, gone)
+}
+
+// SetStorage names the folders in which engines keep the files of containers:
+// the host's kernel is not to run a program there. It replaces the list before.
+func (k *Kernel) SetStorage(folders []string) error {
+	var rules policy.Exec
+	for _, f := range folders {
+		rules.Deny = append(rules.Deny, policy.PathRule{Pattern: f + "/**", Source: "storage of an engine"})
+	}
+	entries, _, err := compilePaths(rules)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wanted := map[bpf.PathKey]bool{}
+	for _, e := range entries {
+		key := e.key(bpf.StorageSlot)
+		wanted[key] = true
+		if err := k.objects.Paths.Put(key, e.rule); err != nil {
+			return fmt.Errorf("storage %s: %w", e.path, err)
+		}
+	}
+	return remove(k.objects.Paths, keysWhere(k.objects.Paths, func(p bpf.PathKey) bool { return p.Slot == bpf.StorageSlot && !wanted[p] }))
 }
 
 // SetEngineSockets names the sockets of container engines, which no container

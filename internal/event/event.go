@@ -130,6 +130,9 @@ type Exec struct {
 	// StdinSocket, StdoutSocket: descriptor 0 or 1 is a network socket.
 	StdinSocket  bool `json:"stdinSocket,omitempty"`
 	StdoutSocket bool `json:"stdoutSocket,omitempty"`
+	// ByKernel: the host's kernel started the program itself, as root and outside
+	// of every container, and the file is a container's.
+	ByKernel bool `json:"byKernel,omitempty"`
 }
 
 // Exit is how a process ended.

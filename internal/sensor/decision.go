@@ -14,6 +14,7 @@ const (
 	DetectionCorePattern  = "escape-core-pattern"
 	DetectionEngineSocket = "container-socket"
 	DetectionMiner        = "miner-handshake"
+	DetectionHelper       = "escape-kernel-helper"
 )
 
 // control translates the kernel's word; detection is set for those that are
@@ -38,6 +39,8 @@ func control(c uint8) (name event.Control, detection string) {
 		return event.ControlDetection, DetectionEngineSocket
 	case bpf.ControlMiner:
 		return event.ControlDetection, DetectionMiner
+	case bpf.ControlHelper:
+		return event.ControlDetection, DetectionHelper
 	}
 	return event.ControlDetection, ""
 }
@@ -105,10 +108,16 @@ func whyExec(c event.Control, x *event.Exec, flags uint32) string {
 		if x.Upper {
 			return path + " was not in the image: it was written to the container's layer"
 		}
+		if !x.Modified && flags&bpf.ExecLoader != 0 {
+			return path + ", the dynamic loader, was told to run a program, which passes by every check of programs (name it in run.exec.allow where that is wanted)"
+		}
 		return path + " was written or changed after the container started"
 	case event.ControlFileless:
 		return path + " has no file in any folder: a program that lives in memory only"
 	case event.ControlDetection:
+		if x.ByKernel {
+			return path + ", a file of a container, was run by the host's kernel itself, as root"
+		}
 		return path + " was started with a network connection as its input and output"
 	}
 	if flags&bpf.ExecPathForeign != 0 {
@@ -167,6 +176,8 @@ func mechanism(m uint8) string {
 		return "cgroup"
 	case bpf.MechanismSyscallKill:
 		return "syscall-kill"
+	case bpf.MechanismFanotify:
+		return "fanotify"
 	}
 	return ""
 }

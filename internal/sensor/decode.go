@@ -112,10 +112,9 @@ func (d *decoder) start(h *bpf.Head, kind event.Kind) record {
 		Kind: kind,
 		Time: at,
 		Host: d.host,
-		Container: &event.Container{
-			ID:       text(h.Id[:]),
-			CgroupID: h.Cgroup,
-		},
+	}
+	if h.Id[0] != 0 { // else the host's
+		e.Container = &event.Container{ID: text(h.Id[:]), CgroupID: h.Cgroup}
 	}
 	if h.Pid != 0 {
 		e.Process = &event.Process{
@@ -134,6 +133,7 @@ func (d *decoder) exec(r *bpf.ExecEvent) record {
 		Path: text(r.Path[:]), Script: text(r.Script[:]), Inode: r.Ino, Device: userDevice(r.Dev),
 		Upper: has(bpf.ExecUpper), Modified: has(bpf.ExecModified), Fileless: has(bpf.ExecFileless),
 		StdinSocket: has(bpf.ExecStdinSocket), StdoutSocket: has(bpf.ExecStdoutSocket),
+		ByKernel: r.Head.Control == bpf.ControlHelper,
 	}
 	rec.event.Exec = x
 	if p := rec.event.Process; p != nil {
@@ -194,6 +194,9 @@ func (d *decoder) flow(r *bpf.FlowEvent) record {
 
 func (d *decoder) container(r *bpf.ContainerEvent) record {
 	rec := d.start(&r.Head, event.KindContainer)
+	if rec.event.Container == nil {
+		rec.event.Container = &event.Container{CgroupID: r.Head.Cgroup}
+	}
 	rec.event.Container.Started = time.Unix(0, r.StartedReal)
 	code, message := event.NoticeAppeared, "a container's cgroup appeared"
 	if r.Gone != 0 {

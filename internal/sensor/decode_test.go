@@ -122,7 +122,7 @@ func TestDevices(t *testing.T) {
 
 // What Go reads is laid out as the compiler laid out what C writes.
 func TestLayouts(t *testing.T) {
-	spec, err := bpf.Objects(true, false)[0].Spec()
+	spec, err := bpf.Host{Direct: true}.Objects()[0].Spec()
 	if err != nil {
 		t.Fatal(err)
 	}

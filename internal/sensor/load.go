@@ -44,6 +44,9 @@ type Options struct {
 	// Tier1 loads the LSM program too. Probe its effect first: it attaches without
 	// an error where it never fires.
 	Tier1 bool
+	// Syscalls watches every system call even where the kernel's tracepoints
+	// tell enough without. Tests try that way by it on newer kernels.
+	Syscalls bool
 }
 
 // Objects is what is loaded: the maps, and the links that keep the programs
@@ -56,11 +59,16 @@ type Objects struct {
 	Hierarchy Hierarchy
 	Under     string // as in Options
 	Tier1     bool
+	// Quiet: no program watches system calls. Openings of files are asked about
+	// by a Sensor, while it runs.
+	Quiet bool
 	// Fresh: the maps are new, nothing of an earlier agent is in them.
 	Fresh bool
 	// Unpinned names programs that this kernel cannot pin: they act only
 	// while this process lives.
 	Unpinned []string
+
+	watched watched
 
 	pin    string
 	maps   string
@@ -161,7 +169,12 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 		return err
 	}
 	types := btf.NewCache()
-	objects := bpf.Objects(readsDirectly(types), opts.Tier1)
+	host := bpf.Host{Direct: knows[*btf.Func](types, bpf.Cast), Tier1: opts.Tier1, Traces: !opts.Syscalls}
+	for _, name := range bpf.Tracepoints() {
+		host.Traces = host.Traces && knows[*btf.Typedef](types, name)
+	}
+	o.Quiet = host.Quiet()
+	objects := host.Objects()
 	specs, layout, err := readObjects(objects)
 	if err != nil {
 		return err
@@ -185,14 +198,14 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	return o.Settle() // the same maps: nothing is left for the old programs to do
 }
 
-// readsDirectly asks whether this kernel lets programs read typed addresses.
-func readsDirectly(types *btf.Cache) bool {
+// knows asks the running kernel's BTF for a name.
+func knows[T btf.Type](types *btf.Cache, name string) bool {
 	kernel, err := types.Kernel()
 	if err != nil {
 		return false
 	}
-	var cast *btf.Func
-	return kernel.TypeByName(bpf.Cast, &cast) == nil
+	var found T
+	return kernel.TypeByName(name, &found) == nil
 }
 
 // readObjects parses the objects. layout changes with the maps they share.
@@ -205,7 +218,7 @@ func readObjects(objects []bpf.Object) (specs []*ebpf.CollectionSpec, layout str
 		}
 		specs = append(specs, spec)
 	}
-	for _, spec := range specs[:3] { // every shared map is in one of these
+	for _, spec := range specs[:2] { // every shared map is in one of these
 		for _, name := range sortedKeys(spec.Maps) {
 			m := spec.Maps[name]
 			if m.Pinning == ebpf.PinByName {
@@ -272,6 +285,10 @@ func (o *Objects) configure(mountNS uint64, under string) error {
 	c.Subsys = int32(o.Hierarchy.Subsystem)
 	c.Hierarchy = uint32(o.Hierarchy.ID)
 	c.RealOffset = wallOffset()
+	c.Flags = 0
+	if o.Quiet {
+		c.Flags = bpf.ConfigLoader
+	}
 	c.Under = 0
 	if under != "" {
 		id, err := CgroupID(under)
@@ -313,7 +330,7 @@ func hostMountNS() (uint64, error) {
 func AlwaysOn() bpf.Slot {
 	var s bpf.Slot
 	s.Used = 1
-	for _, c := range []int{bpf.ControlReverseShell, bpf.ControlReleaseAgent, bpf.ControlCorePattern, bpf.ControlEngineSocket} {
+	for _, c := range []int{bpf.ControlReverseShell, bpf.ControlReleaseAgent, bpf.ControlCorePattern, bpf.ControlEngineSocket, bpf.ControlHelper} {
 		s.Mode[c] = bpf.ModeKill
 	}
 	s.Mode[bpf.ControlMiner] = bpf.ModeDetect

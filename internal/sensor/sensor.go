@@ -47,6 +47,12 @@ type Sensor struct {
 	tree    *tree
 	watched func(event.Kind) bool
 
+	// started takes the first programs of containers, and their ends, to whoever
+	// asks about the openings of their files; nil where programs tell of those.
+	started chan event.Event
+
+	ready chan struct{} // closed when everything is read
+
 	mu  sync.Mutex // one handler at a time
 	bad uint64     // records that could not be decoded
 }
@@ -63,17 +69,29 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 	}
 	return &Sensor{
 		objects: o,
+		ready:   make(chan struct{}),
 		watched: s.Watched,
 		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: new(wallClock).at},
 		tree:    newTree(treeCapacity),
 	}, nil
 }
 
-// Run reads events until ctx ends, and calls handle for each, one at a time.
+// Ready is closed when Run reads everything and has marked what it is to be
+// asked about on the host.
+func (s *Sensor) Ready() <-chan struct{} { return s.ready }
+
+// Run, called once, reads events until ctx ends, and calls handle for each, one at a time.
 // What an earlier agent did not read comes first. It returns nil when ctx
 // ended, and an error when the rings cannot be read any more.
 func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 	s.scan()
+	if s.objects.Quiet {
+		asked, err := s.ask(ctx, handle)
+		if err != nil {
+			return err
+		}
+		defer asked()
+	}
 	telemetry, err := ringbuf.NewReader(s.objects.Events)
 	if err != nil {
 		return fmt.Errorf("read the kernel's events: %w", err)
@@ -102,10 +120,33 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 		s.catchUp(ctx, telemetry)
 		return nil
 	})
+	close(s.ready)
 	s.keepTime(ctx)
 	// In this order: reading decisions looks at the telemetry's ring.
 	closing := errors.Join(decisions.Close(), <-decided)
 	return errors.Join(closing, telemetry.Close(), <-told)
+}
+
+// ask lets the kernel ask about the openings of files, until the returned
+// function is called.
+func (s *Sensor) ask(ctx context.Context, handle func(event.Event)) (stop func(), err error) {
+	o, err := newOpens(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.markReleaseAgents(); err != nil {
+		return nil, errors.Join(fmt.Errorf("ask about openings: %w", err), o.group.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.started = make(chan event.Event, 1024)
+	var group sync.WaitGroup
+	group.Go(func() { o.markers(ctx, s.started) })
+	group.Go(func() { _ = o.run(handle) }) // it ends when the group is closed
+	return func() {
+		cancel()
+		_ = o.group.Close() // grants what waits
+		group.Wait()
+	}, nil
 }
 
 // keepTime returns when ctx ends.
@@ -192,10 +233,33 @@ func (s *Sensor) take(raw []byte, handle func(event.Event)) {
 		return
 	}
 	s.remember(&rec)
+	s.starts(rec)
 	if k := rec.event.Kind; (k == event.KindFork || k == event.KindExit) && !s.watched(k) {
 		return
 	}
 	handle(rec.event)
+}
+
+// hand gives an event to the handler that was not read from a ring.
+func (s *Sensor) hand(ev event.Event, handle func(event.Event)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec := record{event: ev}
+	s.remember(&rec)
+	handle(rec.event)
+}
+
+// starts tells of programs and ends of containers; when nobody keeps up, the
+// container's next program will do.
+func (s *Sensor) starts(rec record) {
+	ev := rec.event
+	if s.started == nil || ev.Container == nil || ev.Kind != event.KindExec && (ev.Kind != event.KindContainer || !rec.gone) {
+		return
+	}
+	select {
+	case s.started <- ev:
+	default:
+	}
 }
 
 // unreadable tells of records that could not be decoded, the 1st, 10th, 100th…

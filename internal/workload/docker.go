@@ -38,6 +38,15 @@ func (d *Docker) Socket() string { return d.socket }
 // Close ends idle connections.
 func (d *Docker) Close() error { return d.client.Close() }
 
+// Root is the folder in which the engine keeps images and containers.
+func (d *Docker) Root(ctx context.Context) (string, error) {
+	r, err := d.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return "", d.wrap("ask for its storage", err)
+	}
+	return r.Info.DockerRootDir, nil
+}
+
 // Inspect describes one container. The error wraps ErrUnknown when the engine
 // does not have it.
 func (d *Docker) Inspect(ctx context.Context, id string) (Found, error) {

@@ -79,19 +79,6 @@ static __always_inline int on_open(s64 fd)
 	return 0;
 }
 
-// runs_loader: the program that runs is the dynamic loader itself, which runs
-// whatever file it is given: ld-linux-x86-64.so.2, ld-musl-…, ld.so, ld64.so.2.
-static __always_inline bool runs_loader(struct task_struct *task)
-{
-	char name[8] = {};
-
-	bpf_probe_read_kernel_str(name, sizeof(name),
-				  READ(task, mm, exe_file, f_path.dentry, d_name.name));
-	if (name[0] != 'l' || name[1] != 'd')
-		return false;
-	return name[2] == '-' || name[2] == '.' || (name[2] == '6' && name[3] == '4');
-}
-
 // A new program that the loader maps never passes exec: it is stopped before
 // the mapping is known to the process.
 static __always_inline int on_map(struct call *call, s64 ret)
@@ -114,7 +101,7 @@ static __always_inline int on_map(struct call *call, s64 ret)
 		return 0;
 	file = file_of(task, call->fd);
 	work = bpf_map_lookup_elem(&open_work, &zero);
-	if (!file || !work || !runs_loader(task))
+	if (!file || !work || !is_loader(READ(task, mm, exe_file, f_path.dentry)))
 		return 0;
 	inode = READ(file, f_inode);
 	if (!novelty(inode, w.container))
@@ -128,16 +115,6 @@ static __always_inline int on_map(struct call *call, s64 ret)
 	}
 	emit_open(work, &w, task, inode, 0, outcome);
 	return 0;
-}
-
-static __always_inline u8 stop(u8 mode)
-{
-	if (mode == MODE_OFF)
-		return OUTCOME_NONE;
-	if (mode == MODE_DETECT)
-		return OUTCOME_DETECTED;
-	bpf_send_signal(SIGKILL);
-	return OUTCOME_KILLED;
 }
 
 static __always_inline struct sock *sock_of(struct task_struct *task, u64 fd)
@@ -218,49 +195,4 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		return on_map(&call, ctx->args[1]);
 	}
 	return 0;
-}
-
-// core_pattern names a program that the host's kernel runs as root. The write
-// itself is refused, whoever's thread or ring carries it out.
-SEC("cgroup/sysctl")
-int on_sysctl(struct bpf_sysctl *ctx)
-{
-	struct task_struct *task = current_task();
-	static const char core_pattern[] = "kernel/core_pattern";
-	static const char path[] = "/proc/sys/kernel/core_pattern";
-	struct open_event *e;
-	struct who w = {};
-	char name[24] = {};
-	u8 outcome, mode;
-
-	if (!ctx->write || !find_me(&w, task))
-		return 1;
-	if (!w.inside && in_host_mounts(task))
-		return 1;
-	if (bpf_sysctl_get_name(ctx, name, sizeof(name), 0) != sizeof(core_pattern) - 1)
-		return 1;
-	for (u32 i = 0; i < sizeof(core_pattern); i++)
-		if (name[i] != core_pattern[i])
-			return 1;
-	mode = w.slot->mode[CONTROL_CORE_PATTERN];
-	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
-	e = reserve(struct open_event, KIND_OPEN, outcome);
-	if (e) {
-		fill_head(&e->head, &w, KIND_OPEN);
-		fill_task(&e->head, task);
-		e->head.control = outcome ? CONTROL_CORE_PATTERN : NO_CONTROL;
-		e->head.mode = mode;
-		e->head.outcome = outcome;
-		if (outcome == OUTCOME_PREVENTED)
-			e->head.mechanism = MECHANISM_CGROUP;
-		e->ino = e->dev = 0;
-		e->magic = PROC_SUPER_MAGIC;
-		e->write = 1;
-		e->flags = 0;
-		__builtin_memcpy(e->path, path, sizeof(path));
-		bpf_ringbuf_submit(e, 0);
-	} else {
-		count_dropped(KIND_OPEN, outcome);
-	}
-	return outcome != OUTCOME_PREVENTED;
 }

@@ -1,0 +1,352 @@
+package sensor
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/breakwater-sec/breakwater/bpf"
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// opens is asked by the kernel before a marked file is opened, whoever opens it
+// and by whatever call (fanotify(7), permission events). Where no program sees
+// the openings of files it tells of the watched ones, and refuses containers to
+// write those that mean escape. It acts only while it runs: closing the group
+// grants whatever waits.
+//
+// One goroutine reads and answers; marks are placed by another, so that no file
+// is opened by the one that the kernel waits for.
+type opens struct {
+	sensor *Sensor
+	group  *os.File
+
+	mu    sync.Mutex
+	files map[bpf.FileKey]marked
+}
+
+// marked is what a marked file, or folder, is asked about for.
+type marked struct {
+	path    string // as containers name it; of a folder with a slash at its end
+	control uint8  // bpf.NoControl: it is only told
+	owner   string // the container that it was found in
+}
+
+// maxMarks bounds how many files are kept in the kernel's memory for it.
+const maxMarks = 16384
+
+func newOpens(s *Sensor) (*opens, error) {
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_REPORT_TID, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
+	if err != nil {
+		return nil, fmt.Errorf("ask about openings: fanotify_init: %w", err)
+	}
+	return &opens{sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), files: map[bpf.FileKey]marked{}}, nil
+}
+
+// run answers until the group is closed.
+func (o *opens) run(handle func(event.Event)) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := o.group.Read(buf)
+		if errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read what is asked about openings: %w", err)
+		}
+		for b := buf[:n]; len(b) >= int(unsafe.Sizeof(unix.FanotifyEventMetadata{})); {
+			m := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
+			if m.Event_len < uint32(unsafe.Sizeof(*m)) || int(m.Event_len) > len(b) {
+				break
+			}
+			if m.Fd >= 0 {
+				o.answer(m, handle)
+			}
+			b = b[m.Event_len:]
+		}
+	}
+}
+
+// answer decides first and tells afterwards: somebody waits.
+func (o *opens) answer(m *unix.FanotifyEventMetadata, handle func(event.Event)) {
+	ev, verdict := o.judge(int(m.Fd), int(m.Pid))
+	response := binary.NativeEndian.AppendUint32(nil, uint32(m.Fd))
+	_, err := o.group.Write(binary.NativeEndian.AppendUint32(response, verdict))
+	if err != nil && ev != nil && ev.Decision != nil {
+		ev.Decision.Outcome = event.Detected
+	}
+	_ = unix.Close(int(m.Fd)) // of ours, and only read
+	if ev != nil {
+		o.sensor.hand(*ev, handle)
+	}
+}
+
+// judge says what an opening is, nil where nobody wants to know, and whether it
+// may go on.
+func (o *opens) judge(fd, tid int) (*event.Event, uint32) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return nil, unix.FAN_ALLOW
+	}
+	pid := groupOf(tid)
+	c, slot, ok := o.sensor.objects.containerOf(pid)
+	if !ok {
+		return nil, unix.FAN_ALLOW
+	}
+	what, path, ok := o.known(fd, &st, text(c.Id[:]))
+	if !ok {
+		return nil, unix.FAN_ALLOW
+	}
+	write, sure := opensForWriting(tid)
+	if what.control == bpf.NoControl {
+		write = write && sure
+	} else if sure && !write {
+		return nil, unix.FAN_ALLOW
+	}
+	var fs unix.Statfs_t
+	_ = unix.Fstatfs(fd, &fs) // without it the file system has no name
+	ev := o.sensor.opened(pid, c, &st, path, write, uint64(fs.Type))
+	if ev == nil || what.control == bpf.NoControl {
+		return ev, unix.FAN_ALLOW
+	}
+	return o.decide(ev, what.control, c, slot)
+}
+
+func (o *opens) decide(ev *event.Event, control uint8, c bpf.Container, slot bpf.Slot) (*event.Event, uint32) {
+	h := bpf.Head{Kind: bpf.KindOpen, Slot: c.Slot, Control: control, Mode: slot.Mode[control&15]}
+	verdict := uint32(unix.FAN_ALLOW)
+	switch {
+	case h.Mode >= bpf.ModeBlock:
+		verdict, h.Outcome, h.Mechanism = unix.FAN_DENY, bpf.OutcomePrevented, bpf.MechanismFanotify
+	case h.Mode == bpf.ModeDetect:
+		h.Outcome = bpf.OutcomeDetected
+	}
+	o.sensor.decoder.judge(ev, &h, func(event.Control) string {
+		return fmt.Sprintf("%s was opened for writing from inside a container", ev.File.Path)
+	})
+	return ev, verdict
+}
+
+// known finds what a file is asked about for: by its own mark, or by that of the
+// folder that it was put into later.
+func (o *opens) known(fd int, st *unix.Stat_t, container string) (what marked, path string, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if what, ok = o.files[fileKey(st)]; ok {
+		return what, what.path, !strings.HasSuffix(what.path, "/")
+	}
+	// The name begins at the root of some mount: its end tells the folder.
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return what, "", false
+	}
+	folder, base := filepath.Split(name)
+	for _, m := range o.files {
+		if m.owner == container && strings.HasSuffix(m.path, "/") && strings.HasSuffix(folder, m.path) {
+			return m, m.path + base, true
+		}
+	}
+	return what, "", false
+}
+
+func fileKey(st *unix.Stat_t) bpf.FileKey {
+	return bpf.FileKey{Ino: st.Ino, Dev: KernelDevice(st.Dev)}
+}
+
+// mark asks the kernel about a file that a descriptor (O_PATH) names.
+func (o *opens) mark(fd int, m marked) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	mask := uint64(unix.FAN_OPEN_PERM)
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		mask |= unix.FAN_EVENT_ON_CHILD
+		m.path += "/"
+	} else if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil // opening a pipe or a device for an answer would wait, or act
+	}
+	o.mu.Lock()
+	full := len(o.files) >= maxMarks
+	if !full {
+		o.files[fileKey(&st)] = m
+	}
+	o.mu.Unlock()
+	if full {
+		return fmt.Errorf("more than %d files to ask about", maxMarks)
+	}
+	return unix.FanotifyMark(int(o.group.Fd()), unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// forget drops what was marked for a container; its file system takes the
+// kernel's marks with it.
+func (o *opens) forget(container string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key, m := range o.files {
+		if m.owner == container {
+			delete(o.files, key)
+		}
+	}
+}
+
+// markReleaseAgents marks the files of the host by which a cgroup hierarchy
+// makes the kernel run a program (cgroup v1).
+func (o *opens) markReleaseAgents() error {
+	roots, err := v1Roots()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, root := range roots {
+		path := filepath.Join(root, "release_agent")
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // a hierarchy without one
+		}
+		if err := o.mark(fd, marked{path: path, control: bpf.ControlReleaseAgent}); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+		}
+		_ = unix.Close(fd)
+	}
+	return errors.Join(errs...)
+}
+
+// markWatched marks the watched files below the root of a process's mount
+// namespace. What is made there later is not asked about unless its folder is
+// watched.
+func (o *opens) markWatched(container string, pid int, patterns []string) error {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err // it ended: the container's next program will do
+	}
+	defer unix.Close(root)
+	for _, pattern := range patterns {
+		base := strings.TrimSuffix(strings.TrimSuffix(pattern, "/**"), "/*")
+		if err := o.markBelow(root, base, marked{path: base, control: bpf.NoControl, owner: container}); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+			return fmt.Errorf("%s: %w", pattern, err)
+		}
+	}
+	return nil
+}
+
+// markBelow resolves a path inside a root, out of which no link leads.
+func (o *opens) markBelow(root int, path string, m marked) error {
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := o.mark(fd, m); err != nil {
+		return err
+	}
+	return o.markChildren(fd, m)
+}
+
+// maxChildren bounds how many files of one folder are marked one by one.
+const maxChildren = 256
+
+// markChildren marks the files that a folder holds, each under its own name.
+func (o *opens) markChildren(fd int, m marked) error {
+	dir, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // an ordinary file
+	}
+	folder := os.NewFile(uintptr(dir), m.path)
+	defer folder.Close()
+	names, err := folder.Readdirnames(maxChildren)
+	if err != nil {
+		return nil // no folder, or an empty one
+	}
+	for _, name := range names {
+		child, err := unix.Openat(fd, name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		of := m
+		of.path = filepath.Join(m.path, name)
+		var st unix.Stat_t
+		if unix.Fstat(child, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			err = o.mark(child, of)
+		}
+		_ = unix.Close(child)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watched is the list of files that openings are told of. Safe for concurrent
+// use.
+type watched struct {
+	mu       sync.Mutex
+	patterns []string
+}
+
+// SetWatched names the files whose opening is told where that is asked about by
+// a Sensor (Quiet): whole paths, and folders that end in /* or /**, of which
+// only their own files are asked about. Containers that were seen already keep
+// what they have.
+func (o *Objects) SetWatched(patterns []string) {
+	o.watched.mu.Lock()
+	defer o.watched.mu.Unlock()
+	o.watched.patterns = append([]string{}, patterns...)
+}
+
+// Watched is the list that SetWatched set.
+func (o *Objects) Watched() []string {
+	o.watched.mu.Lock()
+	defer o.watched.mu.Unlock()
+	return o.watched.patterns
+}
+
+// markers places marks for containers as they run their first program, until
+// ctx ends.
+func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
+	done := map[string]bool{}
+	for pid, id := range o.sensor.objects.running() {
+		done[id] = done[id] || o.markWatched(id, pid, o.sensor.objects.Watched()) == nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ev := <-started:
+			id := ev.Container.ID
+			switch {
+			case ev.Kind == event.KindContainer:
+				delete(done, id)
+				o.forget(id)
+			case done[id]:
+			default:
+				_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
+				done[id] = o.markWatched(id, ev.Process.PID, o.sensor.objects.Watched()) == nil
+			}
+		}
+	}
+}
+
+// opened makes the event of an opening; nil when the process is gone.
+func (s *Sensor) opened(pid int, c bpf.Container, st *unix.Stat_t, path string, write bool, magic uint64) *event.Event {
+	p, err := ReadProcess(pid)
+	if err != nil {
+		return nil
+	}
+	now := uint64(readClock(unix.CLOCK_BOOTTIME))
+	return &event.Event{
+		Key:  s.decoder.key(event.KindFileOpen, now, uint32(pid)),
+		Kind: event.KindFileOpen, Time: time.Now().UTC(), Host: s.decoder.host,
+		Container: &event.Container{ID: text(c.Id[:]), CgroupID: c.Root},
+		Process:   &p,
+		File:      &event.File{Path: path, Write: write, Inode: st.Ino, Filesystem: filesystem(magic)},
+	}
+}
