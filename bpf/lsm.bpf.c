@@ -74,17 +74,17 @@ int BPF_PROG(on_file_open, struct file *file)
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
-	if (w.slot->mode[control & 15] < MODE_BLOCK)
+	if (w.slot->mode[control & 31] < MODE_BLOCK)
 		return 0; // the end of the call reports it
 	work = bpf_task_storage_get(&task_work, bpf_get_current_task_btf(), 0,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (work) {
 		work->control = control;
-		work->mode = w.slot->mode[control & 15];
+		work->mode = w.slot->mode[control & 31];
 		walk_path(work, &file->f_path, task);
 		emit_open(work, &w, task, READ(file, f_inode), 1, OUTCOME_PREVENTED);
 	}
-	if (w.slot->mode[control & 15] == MODE_KILL)
+	if (w.slot->mode[control & 31] == MODE_KILL)
 		bpf_send_signal(SIGKILL);
 	return -EPERM;
 }

@@ -113,29 +113,36 @@ static __always_inline u8 outcome_of(struct who *w, bool allowed)
 	return mode == MODE_DETECT ? OUTCOME_DETECTED : OUTCOME_PREVENTED;
 }
 
+// asks_names: what goes there are questions of DNS (RFC 1035).
+static __always_inline bool asks_names(struct peer *p)
+{
+	return p->port == 53 && p->transport == IPPROTO_UDP;
+}
+
 // Remembers who owns a connection, for its first bytes.
 static __always_inline void follow(void *ctx, struct who *w, struct peer *p)
 {
-	struct head h;
+	struct task_struct *task = current_task(), *leader, *parent;
 	struct flow f = {};
 	u64 cookie = bpf_get_socket_cookie(ctx);
 
-	if (p->transport != IPPROTO_TCP || !w->slot->mode[CONTROL_MINER])
+	if (!asks_names(p) && (p->transport != IPPROTO_TCP || !w->slot->mode[CONTROL_MINER]))
 		return;
-	__builtin_memset(&h, 0, sizeof(h));
-	fill_task(&h, current_task());
+	leader = READ(task, group_leader);
+	parent = READ(leader, real_parent);
 	f.cgroup = w->cgroup;
-	f.pid = h.pid;
-	f.start = h.start;
-	f.ppid = h.ppid;
-	f.parent_start = h.parent_start;
-	f.uid = h.uid;
-	f.gid = h.gid;
+	f.pid = READ(leader, pid);
+	f.start = started(leader);
+	f.ppid = READ(parent, tgid);
+	f.parent_start = start_of(parent);
+	f.uid = READ(task, cred, uid.val);
+	f.gid = READ(task, cred, gid.val);
 	f.slot = w->slot_number;
 	f.port = p->port;
 	f.family = p->family;
+	f.udp = p->transport == IPPROTO_UDP;
 	__builtin_memcpy(f.addr, p->addr, 16);
-	__builtin_memcpy(f.comm, h.comm, 16);
+	bpf_probe_read_kernel_str(f.comm, sizeof(f.comm), &task->comm);
 	__builtin_memcpy(f.id, w->container->id, ID_LEN);
 	bpf_map_update_elem(&flows, &cookie, &f, BPF_ANY);
 }
@@ -161,7 +168,7 @@ static __always_inline int judge_peer(void *ctx, struct who *w, struct peer *p, 
 		emit_net(w, p, KIND_CONNECT, outcome, rule, repeats);
 	if (outcome == OUTCOME_PREVENTED)
 		return 0;
-	if (connects)
+	if (connects || asks_names(p))
 		follow(ctx, w, p);
 	return 1;
 }
@@ -294,7 +301,7 @@ static __always_inline bool is_stratum(const char *data)
 	return stratum | (login & miner);
 }
 
-// payload_at finds where TCP's data begins in a packet; 0: there is none.
+// payload_at finds where TCP's or UDP's data begins in a packet; 0: there is none.
 static __always_inline u32 payload_at(struct __sk_buff *skb)
 {
 	u8 first = 0, proto = 0, off = 0;
@@ -309,6 +316,10 @@ static __always_inline u32 payload_at(struct __sk_buff *skb)
 		bpf_skb_load_bytes(skb, 6, &proto, 1);
 		at = 40;
 	}
+	if (proto == IPPROTO_UDP) {
+		at += 8;
+		return at < skb->len ? at : 0;
+	}
 	if (proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, at + 12, &off, 1))
 		return 0;
 	at += (off >> 4) * 4;
@@ -321,6 +332,53 @@ static __always_inline u32 payload_at(struct __sk_buff *skb)
 struct bytes {
 	char data[HEAD_LEN];
 };
+
+static __always_inline void fill_flow(struct flow_event *e, struct flow *f, struct bytes *b, u32 len, u8 kind)
+{
+	__builtin_memset(&e->head, 0, sizeof(e->head));
+	e->head.time = bpf_ktime_get_boot_ns();
+	e->head.cgroup = f->cgroup;
+	e->head.slot = f->slot;
+	e->head.kind = kind;
+	e->head.control = NO_CONTROL;
+	e->head.pid = f->pid;
+	e->head.start = f->start;
+	e->head.ppid = f->ppid;
+	e->head.parent_start = f->parent_start;
+	e->head.uid = f->uid;
+	e->head.gid = f->gid;
+	__builtin_memcpy(e->head.comm, f->comm, 16);
+	__builtin_memcpy(e->head.id, f->id, ID_LEN);
+	__builtin_memcpy(e->addr, f->addr, 16);
+	e->port = f->port;
+	e->family = f->family;
+	e->len = len;
+	__builtin_memcpy(e->data, b->data, HEAD_LEN);
+}
+
+// tell_question sends a question of DNS, once for each process and name: the
+// number of the message, its first two bytes, is another each time.
+static __always_inline int tell_question(struct flow *f, struct bytes *b, u32 len)
+{
+	struct seen_key key = {.cgroup = f->cgroup, .start = f->start, .pid = f->pid, .kind = KIND_DNS};
+	struct flow_event *e;
+	u64 hash[2] = {0xcbf29ce484222325ULL, len}, repeats; // FNV-1a over words
+
+	b->data[0] = b->data[1] = 0;
+	for (u32 i = 0; i < HEAD_LEN / 8; i++)
+		hash[0] = (hash[0] ^ *(u64 *)(b->data + i * 8)) * 0x100000001b3ULL;
+	__builtin_memcpy(key.addr, hash, 16);
+	if (!worth_telling(&key, OUTCOME_NONE, &repeats))
+		return 1;
+	e = reserve(struct flow_event, KIND_DNS, 0);
+	if (!e) {
+		count_dropped(KIND_DNS, 0);
+		return 1;
+	}
+	fill_flow(e, f, b, len, KIND_DNS);
+	bpf_ringbuf_submit(e, 0);
+	return 1;
+}
 
 SEC("cgroup_skb/egress")
 int on_egress(struct __sk_buff *skb)
@@ -350,6 +408,8 @@ int on_egress(struct __sk_buff *skb)
 	len++;
 	if (bpf_skb_load_bytes(skb, at, b.data, len))
 		return 1;
+	if (f->port == 53 && f->family && f->udp)
+		return tell_question(f, &b, len);
 	if (b.data[0] != '{') {
 		bpf_map_delete_elem(&flows, &cookie);
 		return 1;
@@ -364,28 +424,11 @@ int on_egress(struct __sk_buff *skb)
 		return outcome != OUTCOME_PREVENTED;
 	e = reserve(struct flow_event, KIND_FLOW, outcome);
 	if (e) {
-		__builtin_memset(&e->head, 0, sizeof(e->head));
-		e->head.time = bpf_ktime_get_boot_ns();
-		e->head.cgroup = f->cgroup;
-		e->head.slot = f->slot;
-		e->head.kind = KIND_FLOW;
+		fill_flow(e, f, &b, len, KIND_FLOW);
 		e->head.control = outcome ? CONTROL_MINER : NO_CONTROL;
 		e->head.mode = mode;
 		e->head.outcome = outcome;
 		e->head.mechanism = outcome == OUTCOME_PREVENTED ? MECHANISM_CGROUP : 0;
-		e->head.pid = f->pid;
-		e->head.start = f->start;
-		e->head.ppid = f->ppid;
-		e->head.parent_start = f->parent_start;
-		e->head.uid = f->uid;
-		e->head.gid = f->gid;
-		__builtin_memcpy(e->head.comm, f->comm, 16);
-		__builtin_memcpy(e->head.id, f->id, ID_LEN);
-		__builtin_memcpy(e->addr, f->addr, 16);
-		e->port = f->port;
-		e->family = f->family;
-		e->len = len;
-		__builtin_memcpy(e->data, b.data, HEAD_LEN);
 		bpf_ringbuf_submit(e, 0);
 	} else {
 		count_dropped(KIND_FLOW, outcome);
@@ -398,4 +441,69 @@ int on_egress(struct __sk_buff *skb)
 	if (outcome || f->packets >= FLOW_PACKETS)
 		bpf_map_delete_elem(&flows, &cookie);
 	return 1;
+}
+
+// Whoever listens waits for somebody: told once for each port.
+SEC("raw_tp/inet_sock_set_state")
+int on_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct sock *sk = (void *)ctx->args[0];
+	struct seen_key key = {};
+	struct peer p = {};
+	struct who w = {};
+	u64 repeats;
+
+	if ((u32)ctx->args[2] != TCP_LISTEN || !find_me(&w, current_task()))
+		return 0;
+	if (!w.inside && in_host_mounts(current_task()))
+		return 0;
+	p.family = READ(sk, __sk_common.skc_family);
+	p.port = READ(sk, __sk_common.skc_num);
+	p.transport = IPPROTO_TCP;
+	key.cgroup = w.cgroup;
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.start = start_of(current_task());
+	key.kind = KIND_LISTEN;
+	key.port = p.port;
+	if (worth_telling(&key, OUTCOME_NONE, &repeats))
+		emit_net(&w, &p, KIND_LISTEN, OUTCOME_NONE, 0, 0);
+	return 0;
+}
+
+// The host's disks are no container's: whoever reads or writes one reads and
+// writes every file of the host.
+SEC("cgroup/dev")
+int on_device(struct bpf_cgroup_dev_ctx *ctx)
+{
+	struct privilege_event *e;
+	struct who w = {};
+	u8 outcome, mode;
+
+	if ((ctx->access_type & 0xffff) != BPF_DEVCG_DEV_BLOCK || !find_me(&w, current_task()))
+		return 1;
+	if (!w.inside && in_host_mounts(current_task()))
+		return 1;
+	mode = w.slot->mode[CONTROL_DEVICE];
+	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
+	e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
+	if (!e) {
+		count_dropped(KIND_PRIVILEGE, outcome);
+		return outcome != OUTCOME_PREVENTED;
+	}
+	fill_head(&e->head, &w, KIND_PRIVILEGE);
+	fill_task(&e->head, current_task());
+	e->head.control = CONTROL_DEVICE;
+	e->head.mode = mode;
+	e->head.outcome = outcome;
+	if (outcome == OUTCOME_PREVENTED)
+		e->head.mechanism = MECHANISM_CGROUP;
+	e->capability = NO_CAPABILITY;
+	e->call = ctx->access_type >> 16;
+	e->granted = outcome != OUTCOME_PREVENTED;
+	e->compat = 0;
+	e->args[0] = ctx->major;
+	e->args[1] = ctx->minor;
+	e->args[2] = 0;
+	bpf_ringbuf_submit(e, 0);
+	return outcome != OUTCOME_PREVENTED;
 }

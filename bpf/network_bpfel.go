@@ -32,10 +32,12 @@ const (
 	NetworkMapSlots         = "slots"
 	NetworkProgOnConnect4   = "on_connect4"
 	NetworkProgOnConnect6   = "on_connect6"
+	NetworkProgOnDevice     = "on_device"
 	NetworkProgOnEgress     = "on_egress"
 	NetworkProgOnSendmsg4   = "on_sendmsg4"
 	NetworkProgOnSendmsg6   = "on_sendmsg6"
 	NetworkProgOnSockCreate = "on_sock_create"
+	NetworkProgOnState      = "on_state"
 )
 
 // LoadNetwork returns the embedded CollectionSpec for Network.
@@ -82,10 +84,12 @@ type NetworkSpecs struct {
 type NetworkProgramSpecs struct {
 	OnConnect4   *ebpf.ProgramSpec `ebpf:"on_connect4"`
 	OnConnect6   *ebpf.ProgramSpec `ebpf:"on_connect6"`
+	OnDevice     *ebpf.ProgramSpec `ebpf:"on_device"`
 	OnEgress     *ebpf.ProgramSpec `ebpf:"on_egress"`
 	OnSendmsg4   *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
 	OnSendmsg6   *ebpf.ProgramSpec `ebpf:"on_sendmsg6"`
 	OnSockCreate *ebpf.ProgramSpec `ebpf:"on_sock_create"`
+	OnState      *ebpf.ProgramSpec `ebpf:"on_state"`
 }
 
 // NetworkMapSpecs contains maps before they are loaded into the kernel.
@@ -181,20 +185,24 @@ type NetworkVariables struct {
 type NetworkPrograms struct {
 	OnConnect4   *ebpf.Program `ebpf:"on_connect4"`
 	OnConnect6   *ebpf.Program `ebpf:"on_connect6"`
+	OnDevice     *ebpf.Program `ebpf:"on_device"`
 	OnEgress     *ebpf.Program `ebpf:"on_egress"`
 	OnSendmsg4   *ebpf.Program `ebpf:"on_sendmsg4"`
 	OnSendmsg6   *ebpf.Program `ebpf:"on_sendmsg6"`
 	OnSockCreate *ebpf.Program `ebpf:"on_sock_create"`
+	OnState      *ebpf.Program `ebpf:"on_state"`
 }
 
 func (p *NetworkPrograms) Close() error {
 	return _NetworkClose(
 		p.OnConnect4,
 		p.OnConnect6,
+		p.OnDevice,
 		p.OnEgress,
 		p.OnSendmsg4,
 		p.OnSendmsg6,
 		p.OnSockCreate,
+		p.OnState,
 	)
 }
 

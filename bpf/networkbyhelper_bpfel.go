@@ -32,10 +32,12 @@ const (
 	NetworkByHelperMapSlots         = "slots"
 	NetworkByHelperProgOnConnect4   = "on_connect4"
 	NetworkByHelperProgOnConnect6   = "on_connect6"
+	NetworkByHelperProgOnDevice     = "on_device"
 	NetworkByHelperProgOnEgress     = "on_egress"
 	NetworkByHelperProgOnSendmsg4   = "on_sendmsg4"
 	NetworkByHelperProgOnSendmsg6   = "on_sendmsg6"
 	NetworkByHelperProgOnSockCreate = "on_sock_create"
+	NetworkByHelperProgOnState      = "on_state"
 )
 
 // LoadNetworkByHelper returns the embedded CollectionSpec for NetworkByHelper.
@@ -82,10 +84,12 @@ type NetworkByHelperSpecs struct {
 type NetworkByHelperProgramSpecs struct {
 	OnConnect4   *ebpf.ProgramSpec `ebpf:"on_connect4"`
 	OnConnect6   *ebpf.ProgramSpec `ebpf:"on_connect6"`
+	OnDevice     *ebpf.ProgramSpec `ebpf:"on_device"`
 	OnEgress     *ebpf.ProgramSpec `ebpf:"on_egress"`
 	OnSendmsg4   *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
 	OnSendmsg6   *ebpf.ProgramSpec `ebpf:"on_sendmsg6"`
 	OnSockCreate *ebpf.ProgramSpec `ebpf:"on_sock_create"`
+	OnState      *ebpf.ProgramSpec `ebpf:"on_state"`
 }
 
 // NetworkByHelperMapSpecs contains maps before they are loaded into the kernel.
@@ -181,20 +185,24 @@ type NetworkByHelperVariables struct {
 type NetworkByHelperPrograms struct {
 	OnConnect4   *ebpf.Program `ebpf:"on_connect4"`
 	OnConnect6   *ebpf.Program `ebpf:"on_connect6"`
+	OnDevice     *ebpf.Program `ebpf:"on_device"`
 	OnEgress     *ebpf.Program `ebpf:"on_egress"`
 	OnSendmsg4   *ebpf.Program `ebpf:"on_sendmsg4"`
 	OnSendmsg6   *ebpf.Program `ebpf:"on_sendmsg6"`
 	OnSockCreate *ebpf.Program `ebpf:"on_sock_create"`
+	OnState      *ebpf.Program `ebpf:"on_state"`
 }
 
 func (p *NetworkByHelperPrograms) Close() error {
 	return _NetworkByHelperClose(
 		p.OnConnect4,
 		p.OnConnect6,
+		p.OnDevice,
 		p.OnEgress,
 		p.OnSendmsg4,
 		p.OnSendmsg6,
 		p.OnSockCreate,
+		p.OnState,
 	)
 }
 

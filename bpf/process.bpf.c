@@ -33,6 +33,7 @@ const struct open_event *unused_open __attribute__((unused));
 const struct net_event *unused_net __attribute__((unused));
 const struct flow_event *unused_flow __attribute__((unused));
 const struct container_event *unused_container __attribute__((unused));
+const struct privilege_event *unused_privilege __attribute__((unused));
 
 static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u16 told, u16 shares)
 {

@@ -56,6 +56,9 @@ type ProcessExecEvent struct {
 	Dev     uint64
 	Flags   uint32
 	ArgsLen uint32
+	Caps    uint64
+	Euid    uint32
+	Pad     uint32
 	Path    [256]uint8
 	Script  [256]uint8
 	Args    [384]uint8
@@ -87,6 +90,8 @@ type ProcessFlow struct {
 	Port        uint16
 	Family      uint8
 	Packets     uint8
+	Udp         uint32
+	Pad         uint32
 	Addr        [16]uint8
 	Comm        [16]uint8
 	Id          [64]uint8
@@ -196,6 +201,16 @@ type ProcessPathRule struct {
 	DeepRule uint16
 }
 
+type ProcessPrivilegeEvent struct {
+	_          structs.HostLayout
+	Head       ProcessHead
+	Args       [3]uint64
+	Capability uint32
+	Call       uint32
+	Granted    uint32
+	Compat     uint32
+}
+
 type ProcessProc struct {
 	_      structs.HostLayout
 	Start  uint64
@@ -227,7 +242,7 @@ type ProcessSlot struct {
 	Generation uint64
 	Flags      uint32
 	Used       uint32
-	Mode       [16]uint8
+	Mode       [32]uint8
 	Content    [32]uint8
 }
 
@@ -281,6 +296,7 @@ const (
 	ProcessVarUnusedFork      = "unused_fork"
 	ProcessVarUnusedNet       = "unused_net"
 	ProcessVarUnusedOpen      = "unused_open"
+	ProcessVarUnusedPrivilege = "unused_privilege"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -364,6 +380,7 @@ type ProcessVariableSpecs struct {
 	UnusedFork      *ebpf.VariableSpec `ebpf:"unused_fork"`
 	UnusedNet       *ebpf.VariableSpec `ebpf:"unused_net"`
 	UnusedOpen      *ebpf.VariableSpec `ebpf:"unused_open"`
+	UnusedPrivilege *ebpf.VariableSpec `ebpf:"unused_privilege"`
 }
 
 // ProcessObjects contains all objects after they have been loaded into the kernel.
@@ -434,6 +451,7 @@ type ProcessVariables struct {
 	UnusedFork      *ebpf.Variable `ebpf:"unused_fork"`
 	UnusedNet       *ebpf.Variable `ebpf:"unused_net"`
 	UnusedOpen      *ebpf.Variable `ebpf:"unused_open"`
+	UnusedPrivilege *ebpf.Variable `ebpf:"unused_privilege"`
 }
 
 // ProcessPrograms contains all programs after they have been loaded into the kernel.

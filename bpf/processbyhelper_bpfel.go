@@ -43,6 +43,7 @@ const (
 	ProcessByHelperVarUnusedFork      = "unused_fork"
 	ProcessByHelperVarUnusedNet       = "unused_net"
 	ProcessByHelperVarUnusedOpen      = "unused_open"
+	ProcessByHelperVarUnusedPrivilege = "unused_privilege"
 )
 
 // LoadProcessByHelper returns the embedded CollectionSpec for ProcessByHelper.
@@ -126,6 +127,7 @@ type ProcessByHelperVariableSpecs struct {
 	UnusedFork      *ebpf.VariableSpec `ebpf:"unused_fork"`
 	UnusedNet       *ebpf.VariableSpec `ebpf:"unused_net"`
 	UnusedOpen      *ebpf.VariableSpec `ebpf:"unused_open"`
+	UnusedPrivilege *ebpf.VariableSpec `ebpf:"unused_privilege"`
 }
 
 // ProcessByHelperObjects contains all objects after they have been loaded into the kernel.
@@ -196,6 +198,7 @@ type ProcessByHelperVariables struct {
 	UnusedFork      *ebpf.Variable `ebpf:"unused_fork"`
 	UnusedNet       *ebpf.Variable `ebpf:"unused_net"`
 	UnusedOpen      *ebpf.Variable `ebpf:"unused_open"`
+	UnusedPrivilege *ebpf.Variable `ebpf:"unused_privilege"`
 }
 
 // ProcessByHelperPrograms contains all programs after they have been loaded into the kernel.

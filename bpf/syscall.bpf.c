@@ -58,7 +58,7 @@ static __always_inline int on_open(s64 fd)
 	walk_path(work, &file->f_path, task);
 	control = write ? escape_by(file) : NO_CONTROL;
 	if (control != NO_CONTROL)
-		consider(work, w.slot, control & 15, 0);
+		consider(work, w.slot, control & 31, 0);
 	else if (rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it
 	if (work->mode >= MODE_BLOCK) {

@@ -19,6 +19,7 @@
 #include "include/exec.h"
 #include "include/open.h"
 #include "include/call.h"
+#include "include/privilege.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -63,37 +64,57 @@ int on_data_ready(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-// Packet and XDP sockets have no cgroup hook; whoever makes one is asked for
-// CAP_NET_RAW before. So are raw sockets of the families that have a hook: those
-// are refused there. The arguments of the old entry's socketcall are in memory
-// that may have changed since: it is taken for the worst.
+// on_packet_socket: packet and XDP sockets have no cgroup hook; whoever makes one
+// is asked for CAP_NET_RAW before. So are raw sockets of the families that have a
+// hook: those are refused there. The arguments of the old entry's socketcall are
+// in memory that may have changed since: it is taken for the worst.
+static __always_inline int on_packet_socket(struct who *w, struct call *call)
+{
+	u32 family = call->family ? call->family : AF_PACKET;
+	u8 outcome = OUTCOME_NONE;
+
+	if (has_rules(family))
+		return 0;
+	if (w->slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
+		outcome = stop(w->slot->mode[CONTROL_NETWORK]);
+	emit_socket(w, KIND_SOCKET, CONTROL_NETWORK, outcome, family, 0, 0);
+	return 0;
+}
+
 SEC("raw_tp/cap_capable")
 int on_capable(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *task;
+	u32 capability = ctx->args[3];
+	bool granted = !(u32)ctx->args[4];
+	struct seen_key key = {};
 	struct pt_regs *regs;
 	struct call call = {};
 	struct who w = {};
-	u32 family = AF_PACKET;
-	u8 outcome = OUTCOME_NONE;
+	u8 control, outcome = OUTCOME_NONE;
+	u64 repeats;
 
-	if ((u32)ctx->args[3] != CAP_NET_RAW || (u32)ctx->args[4])
-		return 0; // another one, or it is refused
+	if (ordinary(capability))
+		return 0;
 	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	what_call(&call, regs);
-	if (call.kind != CALL_SOCKET)
+	what_right(&call, regs);
+	if (call.kind == CALL_MEMORY || !find_me(&w, current_task()))
 		return 0;
-	if (call.family)
-		family = call.family;
-	if (has_rules(family))
+	if (!w.inside && in_host_mounts(current_task()))
 		return 0;
-	task = current_task();
-	if (!find_me(&w, task))
-		return 0;
-	if (!w.inside && in_host_mounts(task))
-		return 0;
-	if (w.slot->flags & (SLOT_NET_RESTRICT | SLOT_NET_RULES))
-		outcome = stop(w.slot->mode[CONTROL_NETWORK]);
-	emit_socket(&w, KIND_SOCKET, CONTROL_NETWORK, outcome, family, 0, 0);
+	if (capability == CAP_NET_RAW && call.kind == CALL_SOCKET && granted)
+		return on_packet_socket(&w, &call);
+	control = privilege_control(capability, &call);
+	if (control != NO_CONTROL && granted)
+		outcome = stop(w.slot->mode[control & 31]);
+	key.cgroup = w.cgroup;
+	key.start = start_of(current_task());
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.kind = KIND_PRIVILEGE;
+	key.detail = granted << 2 | outcome;
+	key.port = capability;
+	*(u64 *)key.addr = call.number;
+	if (worth_telling(&key, outcome, &repeats))
+		emit_privilege(&w, regs, &call, capability, granted, control, outcome,
+			       outcome == OUTCOME_KILLED ? MECHANISM_SYSCALL_KILL : MECHANISM_NONE);
 	return 0;
 }

@@ -23,6 +23,7 @@ type (
 	NetEvent       = ProcessNetEvent
 	FlowEvent      = ProcessFlowEvent
 	ContainerEvent = ProcessContainerEvent
+	PrivilegeEvent = ProcessPrivilegeEvent
 )
 
 // Kinds of records, enum kind.
@@ -35,6 +36,9 @@ const (
 	KindFlow
 	KindSocket
 	KindContainer
+	KindPrivilege
+	KindListen
+	KindDNS
 	Kinds = 16 // counters of decisions follow those of telemetry
 )
 
@@ -66,6 +70,10 @@ const (
 	ControlEngineSocket
 	ControlMiner
 	ControlHelper
+	ControlModule
+	ControlBPF
+	ControlHandle
+	ControlDevice
 	NoControl = 0xff
 )
 
@@ -105,10 +113,15 @@ const (
 	ExecPathTruncated
 	ExecPathForeign
 	ExecLoader
+	ExecTerminal
+	ExecGained
 )
 
 // ConfigLoader: the dynamic loader is judged when it is run, enum config_flag.
 const ConfigLoader = 1
+
+// NoCapability marks a PrivilegeEvent that is about a block device.
+const NoCapability = 0xff
 
 // StorageSlot is where among the path rules the folders stand in which engines
 // keep the files of containers.

@@ -12,6 +12,10 @@ enum call_kind {
 	CALL_SOCKET,  // returns the descriptor of a socket
 	CALL_CONNECT, // fd is the socket
 	CALL_MAP,     // maps the file fd with the protection prot
+	CALL_MODULE,  // loads or removes a module, or another kernel
+	CALL_BPF,     // bpf(2)
+	CALL_HANDLE,  // opens a file by a handle, past every mount
+	CALL_MEMORY,  // brk, mmap and others that only account for memory
 };
 
 struct call {
@@ -19,6 +23,10 @@ struct call {
 	u32 prot;
 	u64 fd;
 	u32 family; // of CALL_SOCKET; 0: in memory
+	u32 number;
+	u32 compat; // of the 32-bit table
+	u64 first;  // argument
+	u64 second;
 };
 
 #define TS_COMPAT 2	   // arch/x86/include/asm/thread_info.h
@@ -189,6 +197,105 @@ static __always_inline void what_call(struct call *call, struct pt_regs *regs)
 			arm32_call(call, arm, nr);
 		else
 			arm64_call(call, arm, nr);
+	}
+}
+
+static __always_inline void right_x86_64(struct call *call)
+{
+	switch (call->number) {
+	case 175: case 176: case 313: case 246: case 320: // init, delete, finit_module, kexec_load, kexec_file_load
+		call->kind = CALL_MODULE;
+		break;
+	case 321:
+		call->kind = CALL_BPF;
+		break;
+	case 304:
+		call->kind = CALL_HANDLE;
+		break;
+	case 9: case 10: case 12: case 25: case 56: case 57: case 58: case 59: case 322: case 435: case 231: case 60:
+		call->kind = CALL_MEMORY; // mmap, mprotect, brk, mremap, clone, fork, vfork, execve, …
+		break;
+	}
+}
+
+static __always_inline void right_i386(struct call *call)
+{
+	switch (call->number) {
+	case 128: case 129: case 350: case 283: // init, delete, finit_module, kexec_load
+		call->kind = CALL_MODULE;
+		break;
+	case 357:
+		call->kind = CALL_BPF;
+		break;
+	case 342:
+		call->kind = CALL_HANDLE;
+		break;
+	case 90: case 192: case 125: case 45: case 163: case 120: case 2: case 190: case 11: case 358: case 435:
+		call->kind = CALL_MEMORY;
+		break;
+	}
+}
+
+static __always_inline void right_arm64(struct call *call)
+{
+	switch (call->number) {
+	case 105: case 106: case 273: case 104: case 294:
+		call->kind = CALL_MODULE;
+		break;
+	case 280:
+		call->kind = CALL_BPF;
+		break;
+	case 265:
+		call->kind = CALL_HANDLE;
+		break;
+	case 222: case 226: case 214: case 216: case 220: case 221: case 281: case 435:
+		call->kind = CALL_MEMORY;
+		break;
+	}
+}
+
+static __always_inline void right_arm32(struct call *call)
+{
+	switch (call->number) {
+	case 128: case 129: case 379: case 347: case 401:
+		call->kind = CALL_MODULE;
+		break;
+	case 386:
+		call->kind = CALL_BPF;
+		break;
+	case 371:
+		call->kind = CALL_HANDLE;
+		break;
+	case 90: case 192: case 125: case 45: case 163: case 120: case 2: case 190: case 11: case 387: case 435:
+		call->kind = CALL_MEMORY;
+		break;
+	}
+}
+
+// what_right is what_call for calls that were asked for a right.
+static __always_inline void what_right(struct call *call, struct pt_regs *regs)
+{
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	what_call(call, regs);
+	if (bpf_core_field_exists(regs->orig_ax)) {
+		call->number = READ(regs, orig_ax) & ~X32_BIT;
+		call->compat = in_x86_compat();
+		call->first = call->compat ? READ(regs, bx) : READ(regs, di);
+		call->second = call->compat ? READ(regs, cx) : READ(regs, si);
+		if (call->compat)
+			right_i386(call);
+		else
+			right_x86_64(call);
+	} else if (bpf_core_field_exists(arm->syscallno)) {
+		call->number = READ(arm, syscallno);
+		call->compat = (READ(current_task(), thread_info.flags) & TIF_32BIT_ARM) != 0;
+		call->first = READ(arm, orig_x0);
+		call->second = READ(arm, regs[1]);
+		if (call->compat)
+			right_arm32(call);
+		else
+			right_arm64(call);
 	}
 }
 

@@ -211,6 +211,7 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	struct exec_event *e = reserve(struct exec_event, KIND_EXEC, outcome);
 	struct inode *inode = READ(bprm, file, f_inode);
 	unsigned long from, to;
+	struct cred *cred;
 
 	if (!e) {
 		count_dropped(KIND_EXEC, outcome);
@@ -226,6 +227,15 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	e->ino = READ(inode, i_ino);
 	e->dev = READ(inode, i_sb, s_dev);
 	e->flags = w->facts;
+	cred = READ(task, cred);
+	e->euid = READ(cred, euid.val);
+	e->pad = 0;
+	e->caps = 0;
+	bpf_probe_read_kernel(&e->caps, sizeof(e->caps), (void *)cred + bpf_core_field_offset(struct cred, cap_effective));
+	if (READ(task, signal, tty))
+		e->flags |= EXEC_TERMINAL;
+	if (READ(bprm, per_clear)) // cleared for whoever is not what it was
+		e->flags |= EXEC_GAINED;
 	e->args_len = 0;
 	e->path[0] = 0;
 	bpf_probe_read_kernel_str(e->path, sizeof(e->path), w->key.path);

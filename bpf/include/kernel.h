@@ -65,6 +65,13 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define READ_IMPLIES_EXEC 0x0400000
 #define PF_KTHREAD 0x00200000 // include/linux/sched.h
 #define CAP_NET_RAW 13
+#define CAP_DAC_READ_SEARCH 2
+#define CAP_SYS_MODULE 16
+#define CAP_SYS_ADMIN 21
+#define CAP_SYS_BOOT 22
+#define CAP_BPF 39
+#define TCP_LISTEN 10
+#define BPF_DEVCG_DEV_BLOCK 1
 
 // include/uapi/linux/magic.h
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
@@ -104,6 +111,12 @@ struct bpf_sock {
 struct bpf_sysctl {
 	__u32 write;
 	__u32 file_pos;
+};
+
+struct bpf_cgroup_dev_ctx {
+	__u32 access_type; // what is asked << 16 | the device's type
+	__u32 major;
+	__u32 minor;
 };
 
 struct __sk_buff {
@@ -186,6 +199,7 @@ struct linux_binprm {
 	struct file *file;
 	const char *filename;
 	const char *interp;
+	unsigned int per_clear;
 };
 
 struct kernfs_node {
@@ -237,8 +251,10 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct tty_struct;
 struct signal_struct {
 	atomic_t live;
+	struct tty_struct *tty;
 };
 
 struct mm_struct {
@@ -255,9 +271,15 @@ typedef struct {
 	unsigned int val;
 } kgid_t;
 
+typedef struct {
+	u64 val; // before 6.3 two words of 32 bits
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t euid;
+	kernel_cap_t cap_effective;
 };
 
 struct pt_regs { // x86
@@ -266,6 +288,7 @@ struct pt_regs { // x86
 	unsigned long cx;
 	unsigned long dx;
 	unsigned long di;
+	unsigned long si;
 	unsigned long r8;
 };
 struct pt_regs___arm64 {
@@ -300,6 +323,7 @@ struct task_struct {
 
 struct sock_common {
 	unsigned short skc_family;
+	u16 skc_num; // the local port
 };
 
 struct sock {

@@ -91,7 +91,7 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 	fill_task(&e->head, current_task());
 	__builtin_memset(e->addr, 0, 16);
 	e->head.control = outcome ? control : NO_CONTROL;
-	e->head.mode = outcome ? w->slot->mode[control & 15] : 0;
+	e->head.mode = outcome ? w->slot->mode[control & 31] : 0;
 	e->head.outcome = outcome;
 	if (outcome == OUTCOME_KILLED) {
 		e->head.mechanism = MECHANISM_SYSCALL_KILL;

@@ -20,6 +20,9 @@ enum kind {
 	KIND_FLOW,
 	KIND_SOCKET,
 	KIND_CONTAINER,
+	KIND_PRIVILEGE,
+	KIND_LISTEN,
+	KIND_DNS,
 	KINDS = 16,
 };
 
@@ -49,7 +52,11 @@ enum control {
 	CONTROL_ENGINE_SOCKET,	// always on
 	CONTROL_MINER,
 	CONTROL_HELPER,		// always on
-	CONTROLS = 16,
+	CONTROL_MODULE,		// always on
+	CONTROL_BPF,		// always on
+	CONTROL_HANDLE,		// always on
+	CONTROL_DEVICE,		// always on
+	CONTROLS = 32,
 };
 #define NO_CONTROL 0xff
 
@@ -184,6 +191,8 @@ struct flow {
 	u16 port;
 	u8 family;
 	u8 packets;
+	u32 udp;
+	u32 pad;
 	u8 addr[16];
 	u8 comm[16];
 	u8 id[ID_LEN];
@@ -235,6 +244,8 @@ enum exec_flag {
 	EXEC_SCRIPT = 32,
 	EXEC_PATH_TRUNCATED = 64, // longer than PATH_LEN, or too deep
 	EXEC_PATH_FOREIGN = 128,  // not below the root of the process's mount namespace
+	EXEC_TERMINAL = 512,	  // the process has a controlling terminal
+	EXEC_GAINED = 1024,	  // it got another user's rights: set-user-ID or file capabilities
 	EXEC_LOADER = 256,	  // the dynamic loader, told to run a program
 };
 
@@ -244,6 +255,9 @@ struct exec_event {
 	u64 dev;
 	u32 flags;
 	u32 args_len;
+	u64 caps; // effective ones
+	u32 euid;
+	u32 pad;
 	u8 path[256];
 	u8 script[256];
 	u8 args[ARGS_LEN];
@@ -267,6 +281,18 @@ struct open_event {
 	u32 write;
 	u32 flags;
 	u8 path[256];
+};
+
+#define NO_CAPABILITY 0xff // a block device, numbers in args; call says what for: 1 mknod, 2 read, 4 write
+
+// A right was asked for. call is the number of the system call that needed it.
+struct privilege_event {
+	struct head head;
+	u64 args[3]; // the call's first ones
+	u32 capability;
+	u32 call;
+	u32 granted;
+	u32 compat; // the call is of the 32-bit table
 };
 
 struct net_event {

@@ -175,6 +175,7 @@ func newEnv() (*condition.Env, error) {
 		"kind": "", "host": "",
 		"container": event.Container{}, "process": event.Process{},
 		"exec": event.Exec{}, "exit": event.Exit{}, "file": event.File{}, "network": event.Network{},
+		"privilege": event.Privilege{}, "dns": event.Question{},
 	})
 }
 
@@ -183,6 +184,7 @@ func variables(ev event.Event) map[string]any {
 		"kind": string(ev.Kind), "host": ev.Host,
 		"container": orEmpty(ev.Container), "process": orEmpty(ev.Process),
 		"exec": orEmpty(ev.Exec), "exit": orEmpty(ev.Exit), "file": orEmpty(ev.File), "network": orEmpty(ev.Network),
+		"privilege": orEmpty(ev.Privilege), "dns": orEmpty(ev.DNS),
 	}
 }
 
@@ -198,12 +200,13 @@ func (rs *Rules) Watches(kind event.Kind) bool { return len(rs.byKind[kind]) > 0
 
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {
-	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake", "kernel_helper"}
+	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake", "kernel_helper", "kernel_module", "bpf", "file_handle", "block_device"}
 }
 
 func eventKinds() []string {
 	return []string{
 		string(event.KindExec), string(event.KindExit), string(event.KindFork), string(event.KindFileOpen),
 		string(event.KindConnect), string(event.KindFlow), string(event.KindSocket), string(event.KindContainer),
+		string(event.KindPrivilege), string(event.KindListen), string(event.KindDNS),
 	}
 }

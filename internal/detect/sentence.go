@@ -62,6 +62,10 @@ func facts(ev event.Event) map[string]string {
 		"exec":      code(x.Path, "a program"),
 		"file":      code(f.Path, "a file"),
 		"peer":      code(peer(n), "somewhere"),
+		"call":      code(orEmpty(ev.Privilege).Call, "a system call"),
+		"device":    code(orEmpty(ev.Privilege).Device, "a device"),
+		"name":      code(orEmpty(ev.DNS).Name, "a name"),
+		"port":      strconv.Itoa(n.Port),
 		"user":      strconv.FormatUint(uint64(p.UID), 10),
 	}
 }

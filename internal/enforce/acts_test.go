@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,6 +99,47 @@ func actions() map[string]func([]string) error {
 				n[i], _ = strconv.Atoi(a[i])
 			}
 			_, err := unix.Socket(n[0], n[1], n[2])
+			return err
+		},
+		"bpf": func([]string) error {
+			p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+			if err != nil {
+				return err
+			}
+			return p.Close()
+		},
+		"handle": func([]string) error {
+			fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = unix.OpenByHandleAt(fd, unix.NewFileHandle(1, make([]byte, 8)), 0)
+			return err
+		},
+		"module":  func([]string) error { return unix.FinitModule(-1, "", 0) },
+		"mount":   func(a []string) error { return unix.Mount("none", a[0], "tmpfs", 0, "") },
+		"mkblock": func(a []string) error { return unix.Mknod(a[0], unix.S_IFBLK|0o600, int(unix.Mkdev(7, 0))) },
+		"listen": func(a []string) error {
+			l, err := net.Listen("tcp", a[0])
+			if err != nil {
+				return err
+			}
+			return l.Close()
+		},
+		"ask": func(a []string) error { // SERVER NAME
+			c, err := net.Dial("udp", a[0])
+			if err != nil {
+				return err
+			}
+			b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: 7, RecursionDesired: true})
+			if err := errors.Join(b.StartQuestions(), b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName(a[1]), Type: dnsmessage.TypeTXT, Class: dnsmessage.ClassINET})); err != nil {
+				return err
+			}
+			m, err := b.Finish()
+			if err != nil {
+				return err
+			}
+			_, err = c.Write(m)
 			return err
 		},
 		"openwrite": func(a []string) error {

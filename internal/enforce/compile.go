@@ -92,6 +92,14 @@ func alwaysOn(detection string) (control int, ok bool) {
 		return bpf.ControlEngineSocket, true
 	case sensor.DetectionHelper:
 		return bpf.ControlHelper, true
+	case sensor.DetectionModule:
+		return bpf.ControlModule, true
+	case sensor.DetectionBPF:
+		return bpf.ControlBPF, true
+	case sensor.DetectionHandle:
+		return bpf.ControlHandle, true
+	case sensor.DetectionDevice:
+		return bpf.ControlDevice, true
 	}
 	return 0, false
 }

@@ -26,6 +26,9 @@ const (
 	KindConnect   Kind = "connect"   // an outbound connection or datagram was attempted
 	KindFlow      Kind = "flow"      // the first bytes that a process sent on a connection
 	KindSocket    Kind = "socket"    // a raw or packet socket was created
+	KindListen    Kind = "listen"    // a process waits for connections
+	KindDNS       Kind = "dns"       // a name was asked for
+	KindPrivilege Kind = "privilege" // a right was asked for that few programs need, or a block device
 	KindContainer Kind = "container" // a container appeared or went away
 	KindImage     Kind = "image"     // an image verdict changed
 	KindGate      Kind = "gate"      // the gate judged a request to an engine
@@ -45,13 +48,15 @@ type Event struct {
 	Container *Container `json:"container,omitempty"`
 	Process   *Process   `json:"process,omitempty"`
 
-	Exec    *Exec         `json:"exec,omitempty"`
-	Exit    *Exit         `json:"exit,omitempty"`
-	File    *File         `json:"file,omitempty"`
-	Network *Network      `json:"network,omitempty"`
-	Gate    *Gate         `json:"gate,omitempty"`
-	Notice  *Notice       `json:"notice,omitempty"`
-	Image   *ImageVerdict `json:"image,omitempty"`
+	Exec      *Exec         `json:"exec,omitempty"`
+	Exit      *Exit         `json:"exit,omitempty"`
+	File      *File         `json:"file,omitempty"`
+	Network   *Network      `json:"network,omitempty"`
+	Privilege *Privilege    `json:"privilege,omitempty"`
+	DNS       *Question     `json:"dns,omitempty"`
+	Gate      *Gate         `json:"gate,omitempty"`
+	Notice    *Notice       `json:"notice,omitempty"`
+	Image     *ImageVerdict `json:"image,omitempty"`
 
 	// Decision is what was decided about the act and what came of it.
 	// Nil means: nothing was judged.
@@ -101,16 +106,18 @@ func (i Image) Name() string {
 type Process struct {
 	// ID is unique on the host across pid reuse: "<pid>-<start>", start being
 	// the thread group leader's start in nanoseconds since boot.
-	ID       string    `json:"id"`
-	ParentID string    `json:"parentId,omitempty"`
-	PID      int       `json:"pid"` // in the host's pid namespace
-	PPID     int       `json:"ppid,omitempty"`
-	UID      uint32    `json:"uid"`
-	GID      uint32    `json:"gid"`
-	Comm     string    `json:"comm,omitempty"`
-	Path     string    `json:"path,omitempty"` // the executable's, in the container's mount namespace
-	Args     []string  `json:"args,omitempty"` // read from user memory: evidence, never a decision's ground
-	Started  time.Time `json:"started,omitzero"`
+	ID       string `json:"id"`
+	ParentID string `json:"parentId,omitempty"`
+	PID      int    `json:"pid"` // in the host's pid namespace
+	PPID     int    `json:"ppid,omitempty"`
+	UID      uint32 `json:"uid"`
+	GID      uint32 `json:"gid"`
+	Comm     string `json:"comm,omitempty"`
+	// ParentPath is the parent's program at the time, as far as it is known.
+	ParentPath string    `json:"parentPath,omitempty"`
+	Path       string    `json:"path,omitempty"` // the executable's, in the container's mount namespace
+	Args       []string  `json:"args,omitempty"` // read from user memory: evidence, never a decision's ground
+	Started    time.Time `json:"started,omitzero"`
 }
 
 // Exec is the program that a process is about to become.
@@ -133,6 +140,17 @@ type Exec struct {
 	// ByKernel: the host's kernel started the program itself, as root and outside
 	// of every container, and the file is a container's.
 	ByKernel bool `json:"byKernel,omitempty"`
+	// Loader: it is the dynamic loader, told to run a program.
+	Loader bool `json:"loader,omitempty"`
+	// Terminal: the process has a controlling terminal: a person may sit there.
+	Terminal bool `json:"terminal,omitempty"`
+	// Gained: the program gave the process another user's rights, or capabilities
+	// (set-user-ID, set-group-ID, file capabilities).
+	Gained bool `json:"gained,omitempty"`
+	// EUID is the effective user from then on.
+	EUID uint32 `json:"euid"`
+	// Capabilities are the effective ones from then on, without CAP_.
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // Exit is how a process ended.
@@ -161,6 +179,27 @@ type Network struct {
 	// Head is the beginning of what was sent (KindFlow), at most 160 bytes,
 	// invalid UTF-8 replaced.
 	Head string `json:"head,omitempty"`
+}
+
+// Privilege is a right that the kernel was asked for. Rights that programs of
+// containers use all the time (CHOWN, DAC_OVERRIDE, SETUID, KILL, …) are not told.
+type Privilege struct {
+	// Capability is what was asked for, without CAP_; empty for a device.
+	Capability string `json:"capability,omitempty"`
+	// Call is the system call that needed it, by its name where that is known
+	// (mount, setns, unshare, bpf, …), else "syscall N". For a device: mknod, read,
+	// write, or several with commas.
+	Call    string `json:"call,omitempty"`
+	Granted bool   `json:"granted"`
+	// Device is a block device as major:minor.
+	Device string `json:"device,omitempty"`
+}
+
+// Question is a question of DNS (RFC 1035).
+type Question struct {
+	Name   string `json:"name"`           // lower case, without the dot at its end
+	Type   string `json:"type,omitempty"` // A, AAAA, TXT, …
+	Server string `json:"server,omitempty"`
 }
 
 // Gate is a judged request to an engine.

@@ -15,6 +15,10 @@ const (
 	DetectionEngineSocket = "container-socket"
 	DetectionMiner        = "miner-handshake"
 	DetectionHelper       = "escape-kernel-helper"
+	DetectionModule       = "escape-kernel-module"
+	DetectionBPF          = "escape-bpf"
+	DetectionHandle       = "escape-file-handle"
+	DetectionDevice       = "escape-block-device"
 )
 
 // control translates the kernel's word; detection is set for those that are
@@ -41,6 +45,14 @@ func control(c uint8) (name event.Control, detection string) {
 		return event.ControlDetection, DetectionMiner
 	case bpf.ControlHelper:
 		return event.ControlDetection, DetectionHelper
+	case bpf.ControlModule:
+		return event.ControlDetection, DetectionModule
+	case bpf.ControlBPF:
+		return event.ControlDetection, DetectionBPF
+	case bpf.ControlHandle:
+		return event.ControlDetection, DetectionHandle
+	case bpf.ControlDevice:
+		return event.ControlDetection, DetectionDevice
 	}
 	return event.ControlDetection, ""
 }

@@ -76,6 +76,12 @@ func (d *decoder) decode(raw []byte) (record, error) {
 		return with(d, raw, (*decoder).network)
 	case bpf.KindFlow:
 		return with(d, raw, (*decoder).flow)
+	case bpf.KindListen:
+		return with(d, raw, (*decoder).listen)
+	case bpf.KindDNS:
+		return with(d, raw, (*decoder).question)
+	case bpf.KindPrivilege:
+		return with(d, raw, (*decoder).privilege)
 	case bpf.KindContainer:
 		return with(d, raw, (*decoder).container)
 	}
@@ -133,7 +139,8 @@ func (d *decoder) exec(r *bpf.ExecEvent) record {
 		Path: text(r.Path[:]), Script: text(r.Script[:]), Inode: r.Ino, Device: userDevice(r.Dev),
 		Upper: has(bpf.ExecUpper), Modified: has(bpf.ExecModified), Fileless: has(bpf.ExecFileless),
 		StdinSocket: has(bpf.ExecStdinSocket), StdoutSocket: has(bpf.ExecStdoutSocket),
-		ByKernel: r.Head.Control == bpf.ControlHelper,
+		ByKernel: r.Head.Control == bpf.ControlHelper, Loader: has(bpf.ExecLoader),
+		Terminal: has(bpf.ExecTerminal), Gained: has(bpf.ExecGained), EUID: r.Euid, Capabilities: capabilities(r.Caps),
 	}
 	rec.event.Exec = x
 	if p := rec.event.Process; p != nil {

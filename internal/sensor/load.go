@@ -330,7 +330,8 @@ func hostMountNS() (uint64, error) {
 func AlwaysOn() bpf.Slot {
 	var s bpf.Slot
 	s.Used = 1
-	for _, c := range []int{bpf.ControlReverseShell, bpf.ControlReleaseAgent, bpf.ControlCorePattern, bpf.ControlEngineSocket, bpf.ControlHelper} {
+	for _, c := range []int{bpf.ControlReverseShell, bpf.ControlReleaseAgent, bpf.ControlCorePattern, bpf.ControlEngineSocket, bpf.ControlHelper,
+		bpf.ControlModule, bpf.ControlBPF, bpf.ControlHandle, bpf.ControlDevice} {
 		s.Mode[c] = bpf.ModeKill
 	}
 	s.Mode[bpf.ControlMiner] = bpf.ModeDetect

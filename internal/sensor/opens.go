@@ -121,7 +121,7 @@ func (o *opens) judge(fd, tid int) (*event.Event, uint32) {
 }
 
 func (o *opens) decide(ev *event.Event, control uint8, c bpf.Container, slot bpf.Slot) (*event.Event, uint32) {
-	h := bpf.Head{Kind: bpf.KindOpen, Slot: c.Slot, Control: control, Mode: slot.Mode[control&15]}
+	h := bpf.Head{Kind: bpf.KindOpen, Slot: c.Slot, Control: control, Mode: slot.Mode[control&31]}
 	verdict := uint32(unix.FAN_ALLOW)
 	switch {
 	case h.Mode >= bpf.ModeBlock:

@@ -294,7 +294,7 @@ func (s *Sensor) remember(rec *record) {
 		p.Path, p.Args = "", nil
 	}
 	known := s.tree.put(*p)
-	p.Path, p.Args = known.Path, known.Args
+	p.Path, p.Args, p.ParentPath = known.Path, known.Args, known.ParentPath
 	if rec.gone {
 		s.tree.end(p.ID)
 	}
@@ -341,6 +341,7 @@ func (o *Objects) Accounts() ([]event.Account, error) {
 		bpf.KindFork: event.KindFork, bpf.KindExec: event.KindExec, bpf.KindExit: event.KindExit,
 		bpf.KindOpen: event.KindFileOpen, bpf.KindConnect: event.KindConnect, bpf.KindFlow: event.KindFlow,
 		bpf.KindSocket: event.KindSocket, bpf.KindContainer: event.KindContainer,
+		bpf.KindPrivilege: event.KindPrivilege, bpf.KindListen: event.KindListen, bpf.KindDNS: event.KindDNS,
 	}
 	var list []event.Account
 	for _, k := range sortedKeys(kinds) {

@@ -31,6 +31,9 @@ func (t *tree) put(p event.Process) event.Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.nodes[p.ID]
+	if parent, ok := t.nodes[p.ParentID]; ok {
+		p.ParentPath = parent.Path
+	}
 	if known && p.Path == "" {
 		p.Path, p.Args = old.Path, old.Args
 	}

@@ -1,0 +1,137 @@
+package enforce_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+)
+
+// seesPrivileges: where every system call is watched, no program is told of rights.
+func (g *guard) seesPrivileges() bool { return g.Objects().Quiet }
+
+// Rights that no container has any business with: whoever uses one is stopped,
+// and told of with the call.
+func TestKernelPrivileges(t *testing.T) {
+	g := newGuard(t)
+	if !g.seesPrivileges() {
+		t.Skip("left out: this kernel's programs are told of no rights")
+	}
+	for act, want := range map[string]struct{ detection, call, capability string }{
+		"bpf":    {"escape-bpf", "bpf", "BPF"},
+		"handle": {"escape-file-handle", "open_by_handle_at", "DAC_READ_SEARCH"},
+		"module": {"escape-kernel-module", "finit_module", "SYS_MODULE"},
+	} {
+		b := g.box()
+		if r := g.box(assign(t, g, policy.Run{Observe: true})).act("%s", act); r.code == int(syscall.ENOSYS) {
+			t.Logf("left out: %s: not in this kernel", want.call)
+			continue
+		}
+		if r := b.act("%s", act); !r.killed {
+			t.Errorf("%s: %+v", act, r)
+		}
+		e := g.wait(act, decided(b.id, event.ControlDetection, event.Killed))
+		if e.Decision.Rule != want.detection || e.Privilege == nil || e.Privilege.Call != want.call || e.Privilege.Capability != want.capability || !e.Privilege.Granted {
+			t.Errorf("%s: told as %+v %+v", act, e.Decision, e.Privilege)
+		}
+		waived := policy.Run{Waivers: []policy.Waiver{{Detection: want.detection}}}
+		if r := g.box(assign(t, g, waived)).act("%s", act); r.killed {
+			t.Errorf("%s, waived: %+v", act, r)
+		}
+	}
+	b := g.box()
+	if r := b.act("mount %s", t.TempDir()); r.code != 0 {
+		t.Errorf("mount: %+v", r)
+	}
+	g.wait("mount", func(e event.Event) bool {
+		return e.Container != nil && e.Container.ID == b.id && e.Privilege != nil && e.Privilege.Call == "mount" && e.Privilege.Capability == "SYS_ADMIN" && e.Decision == nil
+	})
+}
+
+// The host's disks are refused, and nothing else.
+func TestKernelBlockDevice(t *testing.T) {
+	g := newGuard(t)
+	b := g.box()
+	node := filepath.Join(t.TempDir(), "disk")
+	if r := b.act("mkblock %s", node); r.code != int(syscall.EPERM) {
+		t.Errorf("a block device: %+v", r)
+	}
+	if _, err := os.Stat(node); err == nil {
+		t.Error("the device is there")
+	}
+	e := g.wait("device", decided(b.id, event.ControlDetection, event.Prevented))
+	if e.Decision.Rule != "escape-block-device" || e.Privilege.Device != "7:0" || e.Privilege.Call != "mknod" {
+		t.Errorf("told as %+v %+v", e.Decision, e.Privilege)
+	}
+	if r := b.act("openwrite /dev/null"); r.code != 0 {
+		t.Errorf("/dev/null: %+v", r)
+	}
+	waived := policy.Run{Waivers: []policy.Waiver{{Detection: "escape-block-device"}}}
+	if r := g.box(assign(t, g, waived)).act("mkblock %s", node); r.code != 0 {
+		t.Errorf("waived: %+v", r)
+	}
+}
+
+func TestKernelListen(t *testing.T) {
+	g := newGuard(t)
+	b := g.box()
+	if r := finish(inHostNetwork(b.actCommand("listen 127.0.0.1:0"))); r.code != 0 {
+		t.Fatalf("listen: %+v", r)
+	}
+	e := g.wait("listen", func(e event.Event) bool { return e.Kind == event.KindListen && e.Container.ID == b.id })
+	if e.Network.Port == 0 || e.Network.Transport != "tcp" || e.Process.Path == "" {
+		t.Errorf("event: %+v %+v", e.Network, e.Process)
+	}
+}
+
+// Each name is told once for a process, whatever the message's number.
+func TestKernelQuestions(t *testing.T) {
+	g := newGuard(t)
+	b := g.box()
+	if r := finish(inHostNetwork(b.actCommand("ask 127.0.0.1:53 Long.Example.test."))); r.code != 0 {
+		t.Fatalf("ask: %+v", r)
+	}
+	e := g.wait("question", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Container.ID == b.id })
+	if e.DNS.Name != "long.example.test" || e.DNS.Type != "TXT" || e.DNS.Server != "127.0.0.1" || e.Process.PID == 0 {
+		t.Errorf("event: %+v %+v", e.DNS, e.Process)
+	}
+}
+
+func TestKernelExecRights(t *testing.T) {
+	g := newGuard(t)
+	b := g.box()
+	b.act("nothing")
+	e := g.wait("exec", func(e event.Event) bool { return e.Kind == event.KindExec && e.Container.ID == b.id })
+	if e.Exec.EUID != 0 || e.Exec.Gained || e.Exec.Terminal || !slices.Contains(e.Exec.Capabilities, "NET_RAW") {
+		t.Errorf("event: %+v", e.Exec)
+	}
+	plain, tool := program(t), filepath.Join(t.TempDir(), "tool")
+	data, err := os.ReadFile(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tool, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Dir(tool), filepath.Dir(filepath.Dir(tool))} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(tool, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	c := b.command(tool)
+	c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	if r := finish(c); r.out == "" {
+		t.Fatalf("a set-user-ID program: %+v", r)
+	}
+	e = g.wait("set-user-ID", func(e event.Event) bool { return e.Exec != nil && e.Exec.Path == tool })
+	if e.Exec.EUID != 0 || !e.Exec.Gained || e.Process.UID != 65534 {
+		t.Errorf("event: %+v %+v", e.Exec, e.Process)
+	}
+}
