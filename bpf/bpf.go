@@ -18,12 +18,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -type slot -type config -type container -type id_key -type proc -type path_key -type path_rule -type net_key -type net_rules -type file_key -type counter -type head -type exec_event -type fork_event -type exit_event -type open_event -type net_event -type flow_event -type container_event -type privilege_event Process process.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -type slot -type config -type container -type id_key -type proc -type path_key -type path_rule -type net_key -type net_rules -type file_key -type counter -type head -type exec_event -type fork_event -type exit_event -type open_event -type net_event -type flow_event -type container_event -type privilege_event -type leaf_key Process process.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Network network.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Sysctl sysctl.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Syscall syscall.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Trace trace.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types LSM lsm.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Right right.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types RightByHelper right.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types ProcessByHelper process.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types NetworkByHelper network.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types SysctlByHelper sysctl.bpf.c
@@ -62,27 +64,33 @@ type Host struct {
 	Tier1 bool
 	// Traces: its kernel has all Tracepoints.
 	Traces bool
+	// Registers: its kernel shows an LSM program the registers of the system
+	// call (bpf_task_pt_regs, 5.15).
+	Registers bool
 }
 
 // Objects lists what a host loads. Every shared map is in one of the first two.
 func (h Host) Objects() []Object {
 	process, network, sysctl := Object{"process", _ProcessBytes}, Object{"network", _NetworkBytes}, Object{"sysctl", _SysctlBytes}
-	syscall, lsm := Object{"syscall", _SyscallBytes}, Object{"lsm", _LSMBytes}
+	syscall, lsm, right := Object{"syscall", _SyscallBytes}, Object{"lsm", _LSMBytes}, Object{"right", _RightBytes}
 	if !h.Direct {
 		process, network, sysctl = Object{"process", _ProcessByHelperBytes}, Object{"network", _NetworkByHelperBytes}, Object{"sysctl", _SysctlByHelperBytes}
-		syscall, lsm = Object{"syscall", _SyscallByHelperBytes}, Object{"lsm", _LSMByHelperBytes}
+		syscall, lsm, right = Object{"syscall", _SyscallByHelperBytes}, Object{"lsm", _LSMByHelperBytes}, Object{"right", _RightByHelperBytes}
 	}
 	list := []Object{process, network, sysctl}
 	switch {
+	case h.Tier1 && h.Registers:
+		return append(list, lsm, right)
 	case h.Tier1:
-		return append(list, syscall, lsm)
+		return append(list, lsm)
 	case h.Quiet():
 		return append(list, Object{"trace", _TraceBytes})
 	}
 	return append(list, syscall)
 }
 
-// Quiet: no program watches every system call.
+// Quiet: no program is asked about openings of files, and none watches every
+// system call for them.
 func (h Host) Quiet() bool { return !h.Tier1 && h.Traces && h.Direct }
 
 // Version names objects by their content: two builds with one version behave

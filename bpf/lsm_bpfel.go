@@ -24,6 +24,7 @@ const (
 	LSMMapEvents          = "events"
 	LSMMapFlows           = "flows"
 	LSMMapInitPrograms    = "init_programs"
+	LSMMapLeaves          = "leaves"
 	LSMMapNetworks        = "networks"
 	LSMMapPaths           = "paths"
 	LSMMapProcs           = "procs"
@@ -33,6 +34,7 @@ const (
 	LSMMapTaskWork        = "task_work"
 	LSMProgOnBprmCheck    = "on_bprm_check"
 	LSMProgOnFileOpen     = "on_file_open"
+	LSMProgOnMmapFile     = "on_mmap_file"
 	LSMProgOnSocketCreate = "on_socket_create"
 	LSMProgOnUnixConnect  = "on_unix_connect"
 )
@@ -81,6 +83,7 @@ type LSMSpecs struct {
 type LSMProgramSpecs struct {
 	OnBprmCheck    *ebpf.ProgramSpec `ebpf:"on_bprm_check"`
 	OnFileOpen     *ebpf.ProgramSpec `ebpf:"on_file_open"`
+	OnMmapFile     *ebpf.ProgramSpec `ebpf:"on_mmap_file"`
 	OnSocketCreate *ebpf.ProgramSpec `ebpf:"on_socket_create"`
 	OnUnixConnect  *ebpf.ProgramSpec `ebpf:"on_unix_connect"`
 }
@@ -97,6 +100,7 @@ type LSMMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -140,6 +144,7 @@ type LSMMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -159,6 +164,7 @@ func (m *LSMMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,
@@ -181,6 +187,7 @@ type LSMVariables struct {
 type LSMPrograms struct {
 	OnBprmCheck    *ebpf.Program `ebpf:"on_bprm_check"`
 	OnFileOpen     *ebpf.Program `ebpf:"on_file_open"`
+	OnMmapFile     *ebpf.Program `ebpf:"on_mmap_file"`
 	OnSocketCreate *ebpf.Program `ebpf:"on_socket_create"`
 	OnUnixConnect  *ebpf.Program `ebpf:"on_unix_connect"`
 }
@@ -189,6 +196,7 @@ func (p *LSMPrograms) Close() error {
 	return _LSMClose(
 		p.OnBprmCheck,
 		p.OnFileOpen,
+		p.OnMmapFile,
 		p.OnSocketCreate,
 		p.OnUnixConnect,
 	)

@@ -24,6 +24,7 @@ const (
 	NetworkByHelperMapEvents        = "events"
 	NetworkByHelperMapFlows         = "flows"
 	NetworkByHelperMapInitPrograms  = "init_programs"
+	NetworkByHelperMapLeaves        = "leaves"
 	NetworkByHelperMapNetworks      = "networks"
 	NetworkByHelperMapPaths         = "paths"
 	NetworkByHelperMapProcs         = "procs"
@@ -104,6 +105,7 @@ type NetworkByHelperMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -146,6 +148,7 @@ type NetworkByHelperMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -164,6 +167,7 @@ func (m *NetworkByHelperMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,

@@ -141,6 +141,11 @@ type ProcessIdKey struct {
 	Id [64]uint8
 }
 
+type ProcessLeafKey struct {
+	_    structs.HostLayout
+	Name [8]uint8
+}
+
 type ProcessNetEvent struct {
 	_         structs.HostLayout
 	Head      ProcessHead
@@ -278,6 +283,7 @@ const (
 	ProcessMapExecWork        = "exec_work"
 	ProcessMapFlows           = "flows"
 	ProcessMapInitPrograms    = "init_programs"
+	ProcessMapLeaves          = "leaves"
 	ProcessMapNetworks        = "networks"
 	ProcessMapPaths           = "paths"
 	ProcessMapProcs           = "procs"
@@ -361,6 +367,7 @@ type ProcessMapSpecs struct {
 	ExecWork      *ebpf.MapSpec `ebpf:"exec_work"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -412,6 +419,7 @@ type ProcessMaps struct {
 	ExecWork      *ebpf.Map `ebpf:"exec_work"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -431,6 +439,7 @@ func (m *ProcessMaps) Close() error {
 		m.ExecWork,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,

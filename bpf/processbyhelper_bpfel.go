@@ -25,6 +25,7 @@ const (
 	ProcessByHelperMapExecWork        = "exec_work"
 	ProcessByHelperMapFlows           = "flows"
 	ProcessByHelperMapInitPrograms    = "init_programs"
+	ProcessByHelperMapLeaves          = "leaves"
 	ProcessByHelperMapNetworks        = "networks"
 	ProcessByHelperMapPaths           = "paths"
 	ProcessByHelperMapProcs           = "procs"
@@ -108,6 +109,7 @@ type ProcessByHelperMapSpecs struct {
 	ExecWork      *ebpf.MapSpec `ebpf:"exec_work"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -159,6 +161,7 @@ type ProcessByHelperMaps struct {
 	ExecWork      *ebpf.Map `ebpf:"exec_work"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -178,6 +181,7 @@ func (m *ProcessByHelperMaps) Close() error {
 		m.ExecWork,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,

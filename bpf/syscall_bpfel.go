@@ -24,6 +24,7 @@ const (
 	SyscallMapEvents        = "events"
 	SyscallMapFlows         = "flows"
 	SyscallMapInitPrograms  = "init_programs"
+	SyscallMapLeaves        = "leaves"
 	SyscallMapNetworks      = "networks"
 	SyscallMapOpenWork      = "open_work"
 	SyscallMapPaths         = "paths"
@@ -91,6 +92,7 @@ type SyscallMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	OpenWork      *ebpf.MapSpec `ebpf:"open_work"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
@@ -134,6 +136,7 @@ type SyscallMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	OpenWork      *ebpf.Map `ebpf:"open_work"`
 	Paths         *ebpf.Map `ebpf:"paths"`
@@ -153,6 +156,7 @@ func (m *SyscallMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.OpenWork,
 		m.Paths,

@@ -24,6 +24,7 @@ const (
 	SysctlMapEvents        = "events"
 	SysctlMapFlows         = "flows"
 	SysctlMapInitPrograms  = "init_programs"
+	SysctlMapLeaves        = "leaves"
 	SysctlMapNetworks      = "networks"
 	SysctlMapPaths         = "paths"
 	SysctlMapProcs         = "procs"
@@ -90,6 +91,7 @@ type SysctlMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -132,6 +134,7 @@ type SysctlMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -150,6 +153,7 @@ func (m *SysctlMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,

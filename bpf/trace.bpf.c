@@ -84,37 +84,14 @@ static __always_inline int on_packet_socket(struct who *w, struct call *call)
 SEC("raw_tp/cap_capable")
 int on_capable(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 capability = ctx->args[3];
-	bool granted = !(u32)ctx->args[4];
-	struct seen_key key = {};
-	struct pt_regs *regs;
-	struct call call = {};
-	struct who w = {};
-	u8 control, outcome = OUTCOME_NONE;
-	u64 repeats;
+	struct privilege p = {.capability = ctx->args[3], .granted = !(u32)ctx->args[4]};
+	u8 outcome;
 
-	if (ordinary(capability))
+	if (ordinary(p.capability) || !find_privilege(&p))
 		return 0;
-	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	what_right(&call, regs);
-	if (call.kind == CALL_MEMORY || !find_me(&w, current_task()))
-		return 0;
-	if (!w.inside && in_host_mounts(current_task()))
-		return 0;
-	if (capability == CAP_NET_RAW && call.kind == CALL_SOCKET && granted)
-		return on_packet_socket(&w, &call);
-	control = privilege_control(capability, &call);
-	if (control != NO_CONTROL && granted)
-		outcome = stop(w.slot->mode[control & 31]);
-	key.cgroup = w.cgroup;
-	key.start = start_of(current_task());
-	key.pid = bpf_get_current_pid_tgid() >> 32;
-	key.kind = KIND_PRIVILEGE;
-	key.detail = granted << 2 | outcome;
-	key.port = capability;
-	*(u64 *)key.addr = call.number;
-	if (worth_telling(&key, outcome, &repeats))
-		emit_privilege(&w, regs, &call, capability, granted, control, outcome,
-			       outcome == OUTCOME_KILLED ? MECHANISM_SYSCALL_KILL : MECHANISM_NONE);
+	if (p.capability == CAP_NET_RAW && p.call.kind == CALL_SOCKET && p.granted)
+		return on_packet_socket(&p.who, &p.call);
+	outcome = stop(p.mode);
+	tell_privilege(&p, outcome, outcome == OUTCOME_KILLED ? MECHANISM_SYSCALL_KILL : MECHANISM_NONE);
 	return 0;
 }

@@ -24,6 +24,7 @@ const (
 	TraceMapEvents        = "events"
 	TraceMapFlows         = "flows"
 	TraceMapInitPrograms  = "init_programs"
+	TraceMapLeaves        = "leaves"
 	TraceMapNetworks      = "networks"
 	TraceMapPaths         = "paths"
 	TraceMapProcs         = "procs"
@@ -92,6 +93,7 @@ type TraceMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
+	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
 	Networks      *ebpf.MapSpec `ebpf:"networks"`
 	Paths         *ebpf.MapSpec `ebpf:"paths"`
 	Procs         *ebpf.MapSpec `ebpf:"procs"`
@@ -134,6 +136,7 @@ type TraceMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
+	Leaves        *ebpf.Map `ebpf:"leaves"`
 	Networks      *ebpf.Map `ebpf:"networks"`
 	Paths         *ebpf.Map `ebpf:"paths"`
 	Procs         *ebpf.Map `ebpf:"procs"`
@@ -152,6 +155,7 @@ func (m *TraceMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.InitPrograms,
+		m.Leaves,
 		m.Networks,
 		m.Paths,
 		m.Procs,

@@ -10,6 +10,7 @@ type (
 	Proc      = ProcessProc
 	PathKey   = ProcessPathKey
 	PathRule  = ProcessPathRule
+	LeafKey   = ProcessLeafKey
 	NetKey    = ProcessNetKey
 	NetRules  = ProcessNetRules
 	FileKey   = ProcessFileKey
@@ -122,6 +123,13 @@ const ConfigLoader = 1
 
 // NoCapability marks a PrivilegeEvent that is about a block device.
 const NoCapability = 0xff
+
+// What a name in the map of leaves is, enum leaf_kind.
+const (
+	LeafFile = 1 << iota
+	LeafFolder
+	LeafDeep
+)
 
 // StorageSlot is where among the path rules the folders stand in which engines
 // keep the files of containers.

@@ -71,6 +71,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define CAP_SYS_BOOT 22
 #define CAP_BPF 39
 #define TCP_LISTEN 10
+#define CAP_OPT_NOAUDIT 2 // include/linux/security.h
 #define BPF_DEVCG_DEV_BLOCK 1
 
 // include/uapi/linux/magic.h

@@ -21,6 +21,7 @@ MAP(containers, BPF_MAP_TYPE_HASH, u64, struct container, 8192, 0);
 MAP(assigned, BPF_MAP_TYPE_HASH, struct id_key, u32, 8192, 0);
 MAP(procs, BPF_MAP_TYPE_HASH, u32, struct proc, 65536, 0);
 MAP(paths, BPF_MAP_TYPE_LPM_TRIE, struct path_key, struct path_rule, 65536, BPF_F_NO_PREALLOC);
+MAP(leaves, BPF_MAP_TYPE_HASH, struct leaf_key, u32, 4096, 0);
 MAP(networks, BPF_MAP_TYPE_LPM_TRIE, struct net_key, struct net_rules, 65536, BPF_F_NO_PREALLOC);
 MAP(engine_sockets, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
 MAP(init_programs, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);

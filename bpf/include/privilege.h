@@ -21,34 +21,6 @@ static __always_inline u8 privilege_control(u32 capability, struct call *call)
 	return NO_CONTROL;
 }
 
-static __always_inline void emit_privilege(struct who *w, struct pt_regs *regs, struct call *call, u32 capability,
-					   bool granted, u8 control, u8 outcome, u8 mechanism)
-{
-	struct privilege_event *e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
-
-	if (!e) {
-		count_dropped(KIND_PRIVILEGE, outcome);
-		return;
-	}
-	fill_head(&e->head, w, KIND_PRIVILEGE);
-	fill_task(&e->head, current_task());
-	if (outcome) {
-		e->head.control = control;
-		e->head.mode = w->slot->mode[control & 31];
-		e->head.outcome = outcome;
-		e->head.mechanism = mechanism;
-		e->head.shared = mechanism == MECHANISM_SYSCALL_KILL ? shared(w, current_task()) : 0;
-	}
-	e->capability = capability;
-	e->granted = granted;
-	e->call = call->number;
-	e->compat = call->compat;
-	e->args[0] = call->first;
-	e->args[1] = call->second;
-	e->args[2] = 0;
-	bpf_ringbuf_submit(e, 0);
-}
-
 // ordinary: rights that programs of containers use all the time, whoever they
 // are, and whose use tells nothing.
 static __always_inline bool ordinary(u32 capability)
@@ -59,6 +31,74 @@ static __always_inline bool ordinary(u32 capability)
 			  1 << 24 | 1 << 29 | 1ULL << 31;
 
 	return capability > 63 || those >> capability & 1;
+}
+
+// privilege is a right on its way to be judged.
+struct privilege {
+	struct call call;
+	struct who who;
+	u32 capability;
+	bool granted;
+	u8 control;
+	u8 mode;
+};
+
+// find_privilege says whether somebody in a container asks, and for what.
+static __always_inline bool find_privilege(struct privilege *p)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	what_right(&p->call, regs);
+	if (p->call.kind == CALL_MEMORY || !find_me(&p->who, current_task()))
+		return false;
+	if (!p->who.inside && in_host_mounts(current_task()))
+		return false;
+	p->control = p->granted ? privilege_control(p->capability, &p->call) : NO_CONTROL;
+	p->mode = p->control == NO_CONTROL ? MODE_OFF : p->who.slot->mode[p->control & 31];
+	return true;
+}
+
+static __always_inline void emit_privilege(struct privilege *p, u8 outcome, u8 mechanism)
+{
+	struct privilege_event *e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
+
+	if (!e) {
+		count_dropped(KIND_PRIVILEGE, outcome);
+		return;
+	}
+	fill_head(&e->head, &p->who, KIND_PRIVILEGE);
+	fill_task(&e->head, current_task());
+	if (outcome) {
+		e->head.control = p->control;
+		e->head.mode = p->mode;
+		e->head.outcome = outcome;
+		e->head.mechanism = mechanism;
+		e->head.shared = mechanism == MECHANISM_SYSCALL_KILL ? shared(&p->who, current_task()) : 0;
+	}
+	e->capability = p->capability;
+	e->granted = p->granted && outcome != OUTCOME_PREVENTED;
+	e->call = p->call.number;
+	e->compat = p->call.compat;
+	e->args[0] = p->call.first;
+	e->args[1] = p->call.second;
+	e->args[2] = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline void tell_privilege(struct privilege *p, u8 outcome, u8 mechanism)
+{
+	struct seen_key key = {};
+	u64 repeats;
+
+	key.cgroup = p->who.cgroup;
+	key.start = start_of(current_task());
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.kind = KIND_PRIVILEGE;
+	key.detail = p->granted << 2 | outcome;
+	key.port = p->capability;
+	*(u64 *)key.addr = p->call.number;
+	if (worth_telling(&key, outcome, &repeats))
+		emit_privilege(p, outcome, mechanism);
 }
 
 #endif

@@ -131,6 +131,18 @@ enum verdict {
 	VERDICT_DENY,
 };
 
+// The last parts of watched paths, cut to eight bytes: asked for before a whole
+// path is put together.
+struct leaf_key {
+	u8 name[8];
+};
+
+enum leaf_kind {
+	LEAF_FILE = 1,	 // a file's name
+	LEAF_FOLDER = 2, // a folder's, whose files are watched
+	LEAF_DEEP = 4,	 // under the empty name: something is watched at any depth
+};
+
 struct path_rule {
 	u16 len; // bytes of a folder's prefix with its slash; 0: exactly this file
 	u8 one;	 // verdict for the file or for direct children

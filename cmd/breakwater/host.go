@@ -131,7 +131,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	look := probeOptions()
 	look.Docker = socketPaths(f.engines)
 	doctor := probe.Run(ctx, look)
-	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: doctor.Tier == 1})
+	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: doctor.Tier == 1, ByReturn: doctor.Hook == "fmod_ret"})
 	if err != nil {
 		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
 	}

@@ -70,7 +70,11 @@ func scope(t testing.TB, h *sensor.Hierarchy) enforce.Options {
 			t.Errorf("remove pins: %v", err)
 		}
 	})
-	return enforce.Options{Pin: pin, Hierarchy: h, Under: parent, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1", Syscalls: os.Getenv("BREAKWATER_TEST_SYSCALLS") == "1"}
+	byReturn := os.Getenv("BREAKWATER_TEST_RETURN") == "1"
+	return enforce.Options{
+		Pin: pin, Hierarchy: h, Under: parent, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1" || byReturn,
+		ByReturn: byReturn, Syscalls: os.Getenv("BREAKWATER_TEST_SYSCALLS") == "1",
+	}
 }
 
 // removeLeftovers ends what a test process that was killed left in force.

@@ -23,7 +23,10 @@ const loaderVar = "BREAKWATER_ENFORCE_LOADER"
 
 func loader(args string) int {
 	pin, under, _ := strings.Cut(args, " ")
-	k, err := enforce.Open(context.Background(), enforce.Options{Pin: pin, Under: under, Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1"})
+	k, err := enforce.Open(context.Background(), enforce.Options{
+		Pin: pin, Under: under, ByReturn: os.Getenv("BREAKWATER_TEST_RETURN") == "1",
+		Tier1: os.Getenv("BREAKWATER_TEST_TIER1") == "1" || os.Getenv("BREAKWATER_TEST_RETURN") == "1",
+	})
 	if err == nil {
 		err = k.SetDefault(strict())
 	}

@@ -3,6 +3,8 @@ package enforce
 import (
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -35,6 +37,9 @@ func (k *Kernel) Watch(patterns ...string) error {
 	k.objects.SetWatched(patterns)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.setLeaves(patterns); err != nil { // what is not asked about is not looked up
+		return err
+	}
 	old := k.watched
 	k.watched = map[bpf.PathKey]struct{}{}
 	for _, e := range entries {
@@ -50,6 +55,37 @@ func (k *Kernel) Watch(patterns ...string) error {
 		gone = append(gone, key)
 	}
 	return remove(k.objects.Paths, gone)
+}
+
+// setLeaves names the last parts of watched paths. Names that nobody watches any
+// more may stay: they only cost a look at the whole path.
+func (k *Kernel) setLeaves(patterns []string) error {
+	leaves := map[bpf.LeafKey]uint32{}
+	for _, p := range patterns {
+		base, deep := strings.CutSuffix(p, "/**")
+		folder, one := strings.CutSuffix(base, "/*")
+		switch {
+		case deep:
+			leaves[bpf.LeafKey{}] |= bpf.LeafDeep
+		case one:
+			leaves[leaf(folder)] |= bpf.LeafFolder
+		default:
+			leaves[leaf(p)] |= bpf.LeafFile
+		}
+	}
+	for key, kinds := range leaves {
+		if err := k.objects.Leaves.Put(key, kinds); err != nil {
+			return fmt.Errorf("watched names: %w", err)
+		}
+	}
+	return nil
+}
+
+// leaf is a path's last part as the programs compare it: with its NUL, in eight
+// bytes.
+func leaf(p string) (key bpf.LeafKey) {
+	copy(key.Name[:len(key.Name)-1], path.Base(p))
+	return key
 }
 
 // SetStorage names the folders in which engines keep the files of containers:

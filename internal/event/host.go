@@ -32,11 +32,14 @@ type Capability struct {
 
 // Doctor is what a host can do, at a time.
 type Doctor struct {
-	Schema       int          `json:"schema"`
-	Time         time.Time    `json:"time"`
-	Host         string       `json:"host"`
-	Kernel       string       `json:"kernel"`
-	Tier         int          `json:"tier"`      // 1: BPF LSM acts; 2: it does not; 0: no BPF
+	Schema int       `json:"schema"`
+	Time   time.Time `json:"time"`
+	Host   string    `json:"host"`
+	Kernel string    `json:"kernel"`
+	Tier   int       `json:"tier"` // 1: programs refuse where the kernel asks; 2: they do not; 0: no BPF
+	// Hook is how programs of tier 1 get there: "lsm", or "fmod_ret" on kernels
+	// without bpf in their lsm= list.
+	Hook         string       `json:"hook,omitempty"`
 	Hierarchy    string       `json:"hierarchy"` // v1, v2, hybrid
 	Engines      []Engine     `json:"engines,omitempty"`
 	Capabilities []Capability `json:"capabilities"`

@@ -104,17 +104,51 @@ func reason(err error) string {
 	return first
 }
 
-// lsm attaches a program that refuses what hook asks about, within scope. The
-// program goes through more after the scope test; more may jump to "out", and
+// hook is a place where the kernel asks what may be done: a hook of LSM, by its
+// name, and the kernel's function that asks it.
+type hook struct{ lsm, function string }
+
+// The hooks that are probed (include/linux/lsm_hook_defs.h, security/security.c).
+var (
+	hookExec   = hook{"bprm_check_security", "security_bprm_check"}
+	hookOpen   = hook{"file_open", "security_file_open"}
+	hookMount  = hook{"sb_mount", "security_sb_mount"}
+	hookPtrace = hook{"ptrace_access_check", "security_ptrace_access_check"}
+	hookBPF    = hook{"bpf", "security_bpf"}
+)
+
+// refuser is how a program gets to such a place: as a module of LSM, which acts
+// only where bpf is in the kernel's lsm= list, or in the stead of the function's
+// own return value (BPF_MODIFY_RETURN, 5.7).
+type refuser struct{ byReturn bool }
+
+func (r refuser) mechanism() string {
+	if r.byReturn {
+		return "fmod_ret"
+	}
+	return "lsm"
+}
+
+func (r refuser) name(h hook) string {
+	if r.byReturn {
+		return "fmod_ret/" + h.function
+	}
+	return "lsm/" + h.lsm
+}
+
+// attach attaches a program that refuses what the hook asks about, within scope.
+// The program goes through more after the scope test; more may jump to "out", and
 // finds the hook's arguments at R6.
-func lsm(hook string, s scope, more ...asm.Instruction) (io.Closer, error) {
-	code := append(s.test(), more...)
-	return load(&ebpf.ProgramSpec{
-		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook,
-		Instructions: append(code, end(-int32(syscall.EPERM))...),
-	}, func(p *ebpf.Program) (link.Link, error) {
-		return link.AttachLSM(link.LSMOptions{Program: p})
-	})
+func (r refuser) attach(h hook, s scope, more ...asm.Instruction) (io.Closer, error) {
+	spec := &ebpf.ProgramSpec{
+		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: h.lsm,
+		Instructions: append(append(s.test(), more...), end(-int32(syscall.EPERM))...),
+	}
+	if !r.byReturn {
+		return load(spec, func(p *ebpf.Program) (link.Link, error) { return link.AttachLSM(link.LSMOptions{Program: p}) })
+	}
+	spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachModifyReturn, h.function
+	return load(spec, func(p *ebpf.Program) (link.Link, error) { return link.AttachTracing(link.TracingOptions{Program: p}) })
 }
 
 // Modes in which the kernel opened a file (include/linux/fs.h).
@@ -147,10 +181,10 @@ func opened(mode int32) ([]asm.Instruction, error) {
 	return nil, errors.New("this kernel's struct file has no f_mode")
 }
 
-// execKill kills a process in scope when it starts a program.
-func execKill(s scope) (io.Closer, error) {
+// killAt kills a process in scope when it comes by a raw tracepoint.
+func killAt(tracepoint string, s scope) (io.Closer, error) {
 	code := append(s.test(), asm.Mov.Imm(asm.R1, int32(syscall.SIGKILL)), asm.FnSendSignal.Call())
-	return load(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, Instructions: append(code, end(0)...)}, rawTracepoint("sched_process_exec"))
+	return load(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, Instructions: append(code, end(0)...)}, rawTracepoint(tracepoint))
 }
 
 func rawTracepoint(name string) func(*ebpf.Program) (link.Link, error) {

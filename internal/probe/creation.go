@@ -19,9 +19,9 @@ func (p *prober) creationRows() []event.Capability {
 	return []event.Capability{
 		p.sysctlRow(),
 		p.deviceRow(),
-		p.lsmOrCreation(event.ControlMount, "sb_mount", "a seccomp filter", act{Do: doSeccomp},
+		p.lsmOrCreation(event.ControlMount, hookMount, "a seccomp filter", act{Do: doSeccomp},
 			trial{act: act{Do: doMount, Path: p.dir}, free: syscall.ENODEV}),
-		p.lsmOrCreation(event.ControlPtrace, "ptrace_access_check", "a seccomp filter", act{Do: doSeccomp},
+		p.lsmOrCreation(event.ControlPtrace, hookPtrace, "a seccomp filter", act{Do: doSeccomp},
 			trial{act: act{Do: doPeek, PID: os.Getpid()}, free: syscall.EFAULT}),
 		p.capabilitiesRow(),
 	}
@@ -77,12 +77,12 @@ func (p *prober) cgroupRow(c event.Control, f finding) event.Capability {
 
 // lsmOrCreation tries an LSM hook, and without it what the engine can set when
 // it creates a container.
-func (p *prober) lsmOrCreation(c event.Control, hook, means string, by act, t trial) event.Capability {
-	guard := p.lsmTrial(hook, t.act)
+func (p *prober) lsmOrCreation(c event.Control, h hook, means string, by act, t trial) event.Capability {
+	guard := p.hookTrial(h, t.act)
 	guard.free = t.free
 	bpf := p.try(guard)
 	if bpf.acts {
-		return row(c, event.StrengthPrevent, "lsm", bpf)
+		return row(c, event.StrengthPrevent, p.refuser.mechanism(), bpf)
 	}
 	t.name = means
 	set := p.try(p.confined(t, by))
@@ -106,7 +106,7 @@ func (p *prober) lsmOrCreation(c event.Control, hook, means string, by act, t tr
 
 func (p *prober) capabilitiesRow() event.Capability {
 	const c = event.ControlCapabilities
-	bpf := p.lsmOrCreation(c, "bpf", "a seccomp filter", act{Do: doSeccomp}, trial{act: act{Do: doBPF}, free: syscall.EINVAL})
+	bpf := p.lsmOrCreation(c, hookBPF, "a seccomp filter", act{Do: doSeccomp}, trial{act: act{Do: doBPF}, free: syscall.EINVAL})
 	drop := p.try(p.confined(trial{name: "dropping capabilities", act: act{Do: doRaw}}, act{Do: doDropCaps}))
 	if !drop.acts {
 		return row(c, event.StrengthNone, "", drop, finding{why: bpf.Why, inconclusive: bpf.Inconclusive})

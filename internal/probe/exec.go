@@ -18,6 +18,7 @@ import (
 
 // rows probes everything, in the order of controls.
 func (p *prober) rows() []event.Capability {
+	p.chooseRefuser()
 	events := p.events()
 	exec := p.execRow(event.ControlExec, act{Do: doExec, Path: p.program}, events)
 	rows := []event.Capability{
@@ -30,26 +31,42 @@ func (p *prober) rows() []event.Capability {
 	return append(rows, append(p.fileRows(events), append(p.creationRows(), p.resourcesRow())...)...)
 }
 
-// lsmTrial is a trial of an LSM hook.
-func (p *prober) lsmTrial(hook string, a act) trial {
-	return trial{name: "lsm/" + hook, act: a, attach: func() (io.Closer, error) {
+// hookTrial is a trial of a place where the kernel asks.
+func (p *prober) hookTrial(h hook, a act) trial {
+	r := p.refuser
+	return trial{name: r.name(h), act: a, attach: func() (io.Closer, error) {
 		s, err := p.scope()
 		if err != nil {
 			return nil, err
 		}
-		return lsm(hook, s)
+		return r.attach(h, s)
 	}}
 }
 
-// execRow: refuse by LSM, else kill, else fanotify, else see.
-func (p *prober) execRow(c event.Control, a act, events finding) event.Capability {
-	bpf := p.try(p.lsmTrial("bprm_check_security", a))
-	if c == event.ControlExec {
-		p.lsmExec = bpf
+// chooseRefuser finds out by which way programs get to the kernel's questions:
+// by LSM, or else by the functions' return values. Without any the findings are
+// those of LSM, and why.
+func (p *prober) chooseRefuser() {
+	a := act{Do: doExec, Path: p.program}
+	byLSM := p.try(p.hookTrial(hookExec, a))
+	p.hooked = byLSM.acts
+	if p.hooked {
+		return
 	}
+	p.refuser.byReturn = true
+	byReturn := p.try(p.hookTrial(hookExec, a))
+	if p.hooked = byReturn.acts; !p.hooked {
+		p.refuser.byReturn = false
+		p.notes = append(p.notes, byReturn.why)
+	}
+}
+
+// execRow: refuse where the kernel asks, else kill, else fanotify, else see.
+func (p *prober) execRow(c event.Control, a act, events finding) event.Capability {
+	bpf := p.try(p.hookTrial(hookExec, a))
 	if bpf.acts {
 		p.acted = true
-		return row(c, event.StrengthPrevent, "lsm", bpf)
+		return row(c, event.StrengthPrevent, p.refuser.mechanism(), bpf)
 	}
 	kill := p.killed(a)
 	var fan finding
@@ -93,7 +110,7 @@ func (p *prober) killed(a act) finding {
 		if err != nil {
 			return finding{why: err.Error(), inconclusive: true}
 		}
-		guard, err := execKill(s)
+		guard, err := killAt("sched_process_exec", s)
 		if err != nil {
 			return finding{why: "kill at sched_process_exec: " + err.Error(), inconclusive: transient(err)}
 		}

@@ -9,13 +9,14 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
-// fileTrial refuses one mode of opening by lsm/file_open.
+// fileTrial refuses one mode of opening where the kernel asks.
 func (p *prober) fileTrial(write bool) trial {
 	mode, word := int32(fmodeRead), "reading"
 	if write {
 		mode, word = fmodeWrite, "writing"
 	}
-	return trial{name: "lsm/file_open for " + word, act: act{Do: doOpen, Path: p.file, Write: write}, attach: func() (io.Closer, error) {
+	r := p.refuser
+	return trial{name: r.name(hookOpen) + " for " + word, act: act{Do: doOpen, Path: p.file, Write: write}, attach: func() (io.Closer, error) {
 		only, err := opened(mode)
 		if err != nil {
 			return nil, err
@@ -24,7 +25,7 @@ func (p *prober) fileTrial(write bool) trial {
 		if err != nil {
 			return nil, err
 		}
-		return lsm("file_open", s, only...)
+		return r.attach(hookOpen, s, only...)
 	}}
 }
 
@@ -36,7 +37,7 @@ func (p *prober) readRow(events finding) event.Capability {
 	const c = event.ControlFileRead
 	bpf := p.try(p.fileTrial(false))
 	if bpf.acts {
-		return row(c, event.StrengthPrevent, "lsm", bpf)
+		return row(c, event.StrengthPrevent, p.refuser.mechanism(), bpf)
 	}
 	fan := p.try(fanotifyTrial(act{Do: doOpen, Path: p.file}, p.file, fanOpenPerm, p))
 	r := func() event.Capability {
@@ -56,7 +57,7 @@ func (p *prober) writeRow(events finding) event.Capability {
 	const c = event.ControlFileWrite
 	bpf := p.try(p.fileTrial(true))
 	if bpf.acts {
-		return row(c, event.StrengthPrevent, "lsm", bpf)
+		return row(c, event.StrengthPrevent, p.refuser.mechanism(), bpf)
 	}
 	mount := p.try(p.confined(trial{
 		name: "a read-only mount", act: act{Do: doOpen, Path: p.file, Write: true}, refusal: syscall.EROFS,

@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -108,11 +109,10 @@ func (p *prober) tryNetwork(t networkTrial, l *listeners) finding {
 	}})
 }
 
-// engineSocket tells whether a connection to a unix socket can be refused.
+// engineSocket tells whether whoever connects to a unix socket can be stopped
+// before the connection is of use to it.
 func (p *prober) engineSocket() finding {
-	if p.scratch.unified == "" {
-		return finding{why: "an engine's socket is only watched: no cgroup v2 hierarchy"}
-	}
+	const tracepoint = "sk_data_ready"
 	path := filepath.Join(p.dir, "socket")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -120,13 +120,23 @@ func (p *prober) engineSocket() finding {
 	}
 	defer l.Close()
 	go drain(l)
-	f := p.try(trial{name: "cgroup/connect_unix", act: act{Do: doUnix, Path: path}, attach: func() (io.Closer, error) {
-		return refuse(p.scratch.unified, ebpf.CGroupSockAddr, ebpf.AttachCgroupUnixConnect)
-	}})
-	if f.acts {
-		return finding{why: "connections to an engine's socket are refused (cgroup/connect_unix)"}
+	s, err := p.scope()
+	if err != nil {
+		return finding{why: err.Error(), inconclusive: true}
 	}
-	return finding{why: fmt.Sprintf("connections to an engine's socket are seen, not refused (connect_unix needs kernel 6.7: %s)", f.why)}
+	guard, err := killAt(tracepoint, s)
+	if err != nil {
+		return finding{why: fmt.Sprintf("every system call is watched for connections to an engine's socket (%s needs kernel 6.3: %v)", tracepoint, err), inconclusive: transient(err)}
+	}
+	_, err = p.inside(act{Do: doUnix, Path: path})
+	errno, outside := p.outside(act{Do: doUnix, Path: path})
+	if closeErr := guard.Close(); closeErr != nil {
+		return finding{why: closeErr.Error(), inconclusive: true}
+	}
+	if !errors.Is(err, errKilled) || outside != nil || errno != 0 {
+		return finding{why: fmt.Sprintf("%s: the canary that connected got %v, one outside %s", tracepoint, err, said(errno, outside)), inconclusive: true}
+	}
+	return finding{acts: true, why: "who connects to an engine's socket is killed before the call returns (" + tracepoint + ")"}
 }
 
 // listeners are the peers of the network acts, on loopback.

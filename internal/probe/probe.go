@@ -54,11 +54,13 @@ func Run(ctx context.Context, o Options) event.Doctor {
 		d.Capabilities = unprobed(problem)
 	} else {
 		d.Capabilities = p.rows()
-		d.Tier = p.tier()
-		if _, err := os.Stat(kernelTypes); err != nil {
-			d.Capabilities, d.Tier = withoutTypes(d.Capabilities, err), 0
+		if d.Tier = p.tier(); d.Tier == 1 {
+			d.Hook = p.refuser.mechanism()
 		}
-		d.Notes = append(d.Notes, p.close()...)
+		if _, err := os.Stat(kernelTypes); err != nil {
+			d.Capabilities, d.Tier, d.Hook = withoutTypes(d.Capabilities, err), 0, ""
+		}
+		d.Notes = append(append(d.Notes, p.notes...), p.close()...)
 	}
 	d.Capabilities = append(d.Capabilities, startRow(d.Engines))
 	return d

@@ -27,7 +27,9 @@ type prober struct {
 	program string
 	file    string
 	in, out *subject // canaries inside and outside of the scratch cgroup; nil: none alive
-	lsmExec finding  // of the lsm probe, for the tier
+	refuser refuser  // how programs get to the kernel's questions
+	hooked  bool     // they do
+	notes   []string // for the report
 	gated   bool     // some engine asks the gate
 	acted   bool     // some BPF program acted
 }
@@ -275,7 +277,7 @@ func transient(err error) bool {
 // tier of event.Doctor.
 func (p *prober) tier() int {
 	switch {
-	case p.lsmExec.acts:
+	case p.hooked:
 		return 1
 	case p.acted:
 		return 2

@@ -24,7 +24,7 @@ const (
 func WriteTable(w io.Writer, d event.Doctor) error {
 	var b strings.Builder
 	rows, problem := split(d.Capabilities)
-	tier := tierWords(d.Tier)
+	tier := tierWords(d)
 	if problem != "" {
 		tier = "not probed"
 	}
@@ -106,11 +106,13 @@ func collectFixes(rows []event.Capability) []fix {
 	return fixes
 }
 
-func tierWords(tier int) string {
-	switch tier {
-	case 1:
+func tierWords(d event.Doctor) string {
+	switch {
+	case d.Tier == 1 && d.Hook == "fmod_ret":
+		return "tier 1 (the kernel's security functions are asked)"
+	case d.Tier == 1:
 		return "tier 1 (BPF LSM acts)"
-	case 2:
+	case d.Tier == 2:
 		return "tier 2 (BPF without LSM)"
 	}
 	return "tier 0 (no BPF program acts)"

@@ -79,11 +79,35 @@ func (o *Objects) attachOne(name string, spec *ebpf.ProgramSpec, prog *ebpf.Prog
 	return errors.Join(err, l.Close())
 }
 
+// byReturn turns programs of LSM into such that stand in for the return value of
+// the function that asks LSM (BPF_MODIFY_RETURN, 5.7): their arguments are the same.
+func byReturn(specs []*ebpf.CollectionSpec) error {
+	functions := map[string]string{
+		"bprm_check_security": "security_bprm_check", "file_open": "security_file_open", "mmap_file": "security_mmap_file",
+		"unix_stream_connect": "security_unix_stream_connect", "socket_create": "security_socket_create", "capable": "security_capable",
+	}
+	for _, spec := range specs {
+		for name, p := range spec.Programs {
+			if p.Type != ebpf.LSM {
+				continue
+			}
+			function := functions[p.AttachTo]
+			if function == "" {
+				return fmt.Errorf("program %s: no function of the kernel is known that asks %s", name, p.AttachTo)
+			}
+			p.Type, p.AttachType, p.AttachTo = ebpf.Tracing, ebpf.AttachModifyReturn, function
+		}
+	}
+	return nil
+}
+
 // attachTo attaches by the section that the C source names.
 func attachTo(spec *ebpf.ProgramSpec, prog *ebpf.Program, cgroup string) (link.Link, error) {
 	switch spec.Type {
 	case ebpf.RawTracepoint:
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: prog})
+	case ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: prog})
 	case ebpf.LSM:
 		return link.AttachLSM(link.LSMOptions{Program: prog})
 	default:

@@ -13,7 +13,9 @@ import (
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,9 +43,12 @@ type Options struct {
 	// Under is a cgroup folder of that hierarchy: only containers below it are
 	// seen. Default: everywhere. Tests keep to themselves by it.
 	Under string
-	// Tier1 loads the LSM program too. Probe its effect first: it attaches without
-	// an error where it never fires.
+	// Tier1 loads the LSM programs too. Probe their effect first: they attach
+	// without an error where they never fire.
 	Tier1 bool
+	// ByReturn attaches them to the kernel's functions that ask LSM, in the stead
+	// of the functions' return values, for kernels without bpf in their lsm= list.
+	ByReturn bool
 	// Syscalls watches every system call even where the kernel's tracepoints
 	// tell enough without. Tests try that way by it on newer kernels.
 	Syscalls bool
@@ -54,6 +59,7 @@ type Options struct {
 type Objects struct {
 	Settings, Slots, Containers, Assigned, Procs *ebpf.Map
 	Paths, Networks, EngineSockets, InitPrograms *ebpf.Map
+	Leaves                                       *ebpf.Map
 	Counters, Seen, Flows, Events, Decisions     *ebpf.Map
 
 	Hierarchy Hierarchy
@@ -170,6 +176,7 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	}
 	types := btf.NewCache()
 	host := bpf.Host{Direct: knows[*btf.Func](types, bpf.Cast), Tier1: opts.Tier1, Traces: !opts.Syscalls}
+	host.Registers = features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskPtRegs) == nil
 	for _, name := range bpf.Tracepoints() {
 		host.Traces = host.Traces && knows[*btf.Typedef](types, name)
 	}
@@ -180,7 +187,14 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 		return err
 	}
 	o.maps = filepath.Join(o.pin, "maps-"+layout)
-	o.links = filepath.Join(o.pin, "links-"+bpf.Version(objects))
+	version := bpf.Version(objects)
+	if opts.Tier1 && opts.ByReturn {
+		version += "-r"
+		if err := byReturn(specs); err != nil {
+			return err
+		}
+	}
+	o.links = filepath.Join(o.pin, "links-"+version)
 	for _, dir := range []string{o.maps, o.links} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -246,8 +260,8 @@ func (o *Objects) openMaps(specs []*ebpf.CollectionSpec) error {
 	wanted := map[string]**ebpf.Map{
 		"settings": &o.Settings, "slots": &o.Slots, "containers": &o.Containers, "assigned": &o.Assigned,
 		"procs": &o.Procs, "paths": &o.Paths, "networks": &o.Networks, "engine_sockets": &o.EngineSockets,
-		"init_programs": &o.InitPrograms,
-		"counters":      &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
+		"init_programs": &o.InitPrograms, "leaves": &o.Leaves,
+		"counters": &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
 	}
 	for _, spec := range specs {
 		for name, m := range spec.Maps {

@@ -26,6 +26,7 @@ type Guest struct {
 	Series string // of the kernel: "6.1", "6.12"
 	Cgroup Hierarchy
 	LSM    bool // bpf is in the kernel's lsm= list
+	Return bool // programs stand in for return values
 }
 
 // String names a guest, as the subtests are named.
@@ -34,19 +35,24 @@ func (g Guest) String() string {
 	if !g.LSM {
 		lsm = "nolsm"
 	}
+	if g.Return {
+		lsm = "return"
+	}
 	return fmt.Sprintf("%s-%s-%s", g.Series, g.Cgroup, lsm)
 }
 
-// Guests is the matrix: both kernels with and without BPF LSM, and every
-// cgroup hierarchy.
+// Guests is the matrix: both kernels with BPF LSM, with programs in the stead of
+// return values and with neither, and every cgroup hierarchy.
 func Guests() []Guest {
 	return []Guest{
 		{Series: "6.1", Cgroup: CgroupV2, LSM: true},
 		{Series: "6.1", Cgroup: CgroupV1, LSM: true},
 		{Series: "6.1", Cgroup: CgroupV2, LSM: false},
+		{Series: "6.1", Cgroup: CgroupV2, Return: true},
 		{Series: "6.12", Cgroup: CgroupV2, LSM: true},
 		{Series: "6.12", Cgroup: CgroupHybrid, LSM: true},
 		{Series: "6.12", Cgroup: CgroupV2, LSM: false},
+		{Series: "6.12", Cgroup: CgroupV2, Return: true},
 	}
 }
 
@@ -73,5 +79,6 @@ func (g Guest) commandLine() string {
 	}
 	return "console=ttyS0 panic=-1 loglevel=2 no_timer_check lsm=" + lsm +
 		" breakwater.guest=" + g.String() + " breakwater.cgroup=" + string(g.Cgroup) +
-		" breakwater.lsm=" + map[bool]string{true: "1", false: "0"}[g.LSM]
+		" breakwater.lsm=" + map[bool]string{true: "1", false: "0"}[g.LSM] +
+		" breakwater.return=" + map[bool]string{true: "1", false: "0"}[g.Return]
 }

@@ -150,7 +150,10 @@ func environ(words map[string]string) []string {
 		"BREAKWATER_GUEST=" + words["breakwater.guest"],
 		"BREAKWATER_GUEST_CGROUP=" + words["breakwater.cgroup"],
 		"BREAKWATER_GUEST_LSM=" + words["breakwater.lsm"],
-		"BREAKWATER_TEST_TIER1=" + words["breakwater.lsm"], // what the enforce package's tests ask
+		"BREAKWATER_GUEST_RETURN=" + words["breakwater.return"],
+		// What the enforce package's tests ask.
+		"BREAKWATER_TEST_TIER1=" + words["breakwater.lsm"],
+		"BREAKWATER_TEST_RETURN=" + words["breakwater.return"],
 	}
 }
 
