@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/store/storetest"
 )
 
@@ -16,7 +17,7 @@ func TestAnImagePageTellsAll(t *testing.T) {
 	s := start(t, t.TempDir(), nil)
 	harbour(t, s.Server)
 	for _, v := range []event.Verdict{{Allowed: true}, {Violations: []event.Violation{{Policy: "p", Rule: "r", Message: "It became too bad"}}}} {
-		if _, err := s.Store().Judge(t.Context(), storetest.Digest("a"), v); err != nil {
+		if _, err := s.Store().Judge(t.Context(), store.Image{Digest: storetest.Digest("a")}, v); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -260,10 +260,10 @@ func (s *Server) judge(ctx context.Context, digests []string) {
 		if ctx.Err() != nil {
 			return
 		}
-		_, rep, err := s.store.Image(ctx, digest)
+		img, rep, err := s.store.Image(ctx, digest)
 		if err == nil {
 			var turned []store.Incident
-			turned, err = s.store.Judge(ctx, digest, set.Image(s.o.Now(), rep.Facts()))
+			turned, err = s.store.Judge(ctx, img, set.Image(s.o.Now(), rep.Facts()))
 			s.wakeConsole(turned)
 		}
 		if err != nil {

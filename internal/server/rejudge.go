@@ -151,7 +151,7 @@ func (s *Server) rematch(ctx context.Context, digest string, now *usedBundle) er
 	rep.SetMatched(rep.Findings, used, gaps)
 	rep.Image.References = img.References // as they are known today
 	setFindings(&rep, findings, s.o.Now())
-	return s.store.PutMatched(ctx, rep)
+	return s.store.PutMatched(ctx, img, rep)
 }
 
 // setFindings replaces findings; what a statement or a baseline left out before

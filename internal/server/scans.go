@@ -90,7 +90,6 @@ func (s *Server) judgeScan(ctx context.Context, rep report.Report) (answer scanA
 	kept, err := s.store.PutScan(ctx, rep, actorOf(ctx))
 	if err == nil && kept {
 		answer.Image = rep.Image.Digest
-		_, err = s.store.Judge(ctx, rep.Image.Digest, answer.Verdict)
 	}
 	return answer, err
 }

@@ -86,6 +86,53 @@ func TestAPipelineAsksForTheVerdict(t *testing.T) {
 	}
 }
 
+// TestAPipelinesWordIsShownAsOne: in the list, on the image's page, in the answer
+// to "where is it" and in the API; and with no incident, though a host runs it.
+func TestAPipelinesWordIsShownAsOne(t *testing.T) {
+	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies = []byte(onePolicy) })
+	agent := harbour(t, s.Server)
+	c := admin(t, s)
+	before, err := s.Store().LastIncident(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := vulnerable()
+	rep.Image.Digest, rep.Image.References = storetest.Digest("d"), []string{"shop/forged:1"}
+	running := hostStatus(agent)
+	running.Containers[0].Container.Image = rep.Image
+	if _, err := s.Status(t.Context(), agent, running); err != nil {
+		t.Fatal(err)
+	}
+	findings := rep.Findings
+	for _, found := range [][]event.Finding{nil, findings} {
+		rep.Findings = found
+		raw, err := json.Marshal(rep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, text := c.call("POST", "/api/v1/scans", string(raw), nil, "Content-Type", "application/json"); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	if after, err := s.Store().LastIncident(t.Context()); err != nil || after != before {
+		t.Errorf("two reports of a pipeline made an incident: %v", err)
+	}
+	for path, want := range map[string]string{
+		"/images?text=forged": "says a pipeline", "/images/" + rep.Image.Digest: "No host and not this server read this image",
+		"/where?name=CVE-2024-3094": "says a pipeline", "/api/v1/images/" + rep.Image.Digest: `"pipeline":"`, "/api/v1/images?text=forged": `"pipeline":"`,
+		"/api/v1/where?kind=vulnerability&name=CVE-2024-3094": `"pipeline":"`,
+	} {
+		if status, text := c.call("GET", path, "", nil); status != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s lacks %q: %d", path, want, status)
+		}
+	}
+	for _, path := range []string{"/images/" + storetest.Digest("a"), "/images?text=ledger", "/api/v1/images/" + storetest.Digest("a")} {
+		if _, text := c.call("GET", path, "", nil); strings.Contains(text, "pipeline") {
+			t.Errorf("%s speaks of a pipeline, and a host read the image", path)
+		}
+	}
+}
+
 // TestReportsAtOnce: senders that never end their reports take bounded memory,
 // and hold up others only as long as they hold on.
 func TestReportsAtOnce(t *testing.T) {

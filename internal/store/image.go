@@ -38,6 +38,10 @@ type Image struct {
 	Gaps     int            `json:"gaps"`
 	Verdict  *event.Verdict `json:"verdict,omitempty"` // nil: not judged
 	Running  int            `json:"running"`           // containers made of it, on all hosts
+	// Pipeline is the name of the token by which a CI sent the report, which is
+	// that pipeline's word alone: no host and not the server read the image. ""
+	// when one did.
+	Pipeline string `json:"pipeline,omitempty"`
 }
 
 func validDigest(d string) bool {
@@ -61,8 +65,11 @@ func isNewReport(ctx context.Context, tx *sql.Tx, agent, epoch string, seq uint6
 }
 
 // putImage stores a report under its image's digest; the last one that came
-// counts, whatever the clocks of agents say.
-func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) error {
+// counts, whatever the clocks of agents say. origin is the name of the pipeline
+// whose word it is, "" for what a host or the server read. Between those two,
+// verdicts are not compared: that a pipeline's report passed says nothing of
+// what policy allowed.
+func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, origin string) error {
 	packed, err := pack(body)
 	if err != nil {
 		return err
@@ -91,14 +98,15 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte) e
 		name = rep.Target
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, bundle, report)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, bundle, report, origin)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report, origin = ''`,
+			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report,
+			told = CASE WHEN (images.origin = '') = (excluded.origin = '') THEN images.told ELSE '' END, origin = excluded.origin`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
-		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, bundle, packed)
+		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, bundle, packed, origin)
 	if err != nil {
 		return err
 	}
@@ -117,7 +125,7 @@ func summary(findings []event.Finding) (worst, fixable int) {
 	return worst, fixable
 }
 
-const imageColumns = `digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict,
+const imageColumns = `digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict, origin,
 	(SELECT COUNT(*) FROM containers c WHERE c.image = digest)`
 
 func scanImage(row scanner) (Image, error) {
@@ -126,7 +134,7 @@ func scanImage(row scanner) (Image, error) {
 	var scanned, judged, matched int64
 	var worst int
 	var verdict []byte
-	err := row.Scan(&i.Digest, &i.Name, &refs, &i.Platform, &scanned, &judged, &matched, &worst, &i.Findings, &i.Fixable, &i.Packages, &i.Gaps, &verdict, &i.Running)
+	err := row.Scan(&i.Digest, &i.Name, &refs, &i.Platform, &scanned, &judged, &matched, &worst, &i.Findings, &i.Fixable, &i.Packages, &i.Gaps, &verdict, &i.Pipeline, &i.Running)
 	if err != nil {
 		return i, err
 	}
@@ -159,7 +167,7 @@ func (s *Store) Images(ctx context.Context, f ImageFilter) ([]Image, error) {
 	if rank := f.Worst.Rank(); rank > 0 {
 		w.add("worst >= %", rank)
 	}
-	query := "SELECT digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict, running FROM (SELECT " + imageColumns + " AS running, refused FROM images" + w.String() + ") AS i"
+	query := "SELECT digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict, origin, running FROM (SELECT " + imageColumns + " AS running, refused FROM images" + w.String() + ") AS i"
 	var outer []string
 	if f.Running {
 		outer = append(outer, "running > 0")
@@ -239,40 +247,48 @@ func (s *Store) Digests(ctx context.Context) ([]string, error) {
 	}, "SELECT digest FROM images ORDER BY digest")
 }
 
-// Judge keeps a newer verdict for an image. One that is not the one before, by
-// what it allows and which rules are violated, is an event of kind image too;
-// one that refuses what was allowed and runs is an incident on each host where
-// it runs. It returns the new incidents.
-func (s *Store) Judge(ctx context.Context, digest string, v event.Verdict) (incidents []Incident, err error) {
+// Judge keeps a newer verdict for an image as it was read from the store. One
+// that is not the one before, by what it allows and which rules are violated, is
+// an event of kind image too; one that refuses what was allowed and runs is an
+// incident on each host where it runs, but for an image that only a pipeline
+// spoke of. It returns the new incidents. A verdict on a pipeline's word about an
+// image that was read since, or the reverse, is left out: whoever put the newer
+// report judges it.
+func (s *Store) Judge(ctx context.Context, img Image, v event.Verdict) (incidents []Incident, err error) {
+	err = s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
+		incidents, err = judge(ctx, tx, nanos(s.now()), img, v)
+		return err
+	})
+	return incidents, err
+}
+
+func judge(ctx context.Context, tx *sql.Tx, now int64, judged Image, v event.Verdict) (incidents []Incident, err error) {
+	digest, gist := judged.Digest, gistOf(v)
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("verdict of %s: %w", digest, err)
 	}
-	now, gist := nanos(s.now()), gistOf(v)
-	err = s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
-		var told, refs string
-		img := event.Image{Digest: digest}
-		err := tx.QueryRowContext(ctx, "SELECT told, refs, platform FROM images WHERE digest = $1", digest).Scan(&told, &refs, &img.Platform)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err == nil {
-			err = json.Unmarshal([]byte(refs), &img.References)
-		}
-		change := event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v}
-		if err == nil && told != "" && told != gist {
-			err = putVerdictEvent(ctx, tx, now, change)
-		}
-		if err == nil && change.WasAllowed && !v.Allowed {
-			incidents, err = turned(ctx, tx, now, change)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "UPDATE images SET verdict = $1, refused = $2, judged = $3, told = $4 WHERE digest = $5",
-			body, !v.Allowed, now, gist, digest)
-		return err
-	})
+	var told, refs, origin string
+	img := event.Image{Digest: digest}
+	err = tx.QueryRowContext(ctx, "SELECT told, refs, platform, origin FROM images WHERE digest = $1", digest).Scan(&told, &refs, &img.Platform, &origin)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (origin == "") != (judged.Pipeline == "") {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(refs), &img.References)
+	}
+	change := event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v}
+	if err == nil && told != "" && told != gist {
+		err = putVerdictEvent(ctx, tx, now, change)
+	}
+	if err == nil && change.WasAllowed && !v.Allowed && origin == "" {
+		incidents, err = turned(ctx, tx, now, change)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE images SET verdict = $1, refused = $2, judged = $3, told = $4 WHERE digest = $5",
+		body, !v.Allowed, now, gist, digest)
 	return incidents, err
 }
 

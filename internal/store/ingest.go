@@ -192,7 +192,7 @@ func (in *ingest) report(ctx context.Context, r api.Record) error {
 		return nil
 	}
 	in.done.Images = append(in.done.Images, rep.Image.Digest)
-	return putImage(ctx, in.tx, rep, r.Body)
+	return putImage(ctx, in.tx, rep, r.Body, "")
 }
 
 func (in *ingest) reject(ctx context.Context, r api.Record, reason string) error {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/store/storetest"
@@ -34,13 +36,90 @@ func TestAPipelinesWordStaysOne(t *testing.T) {
 	if !put(rep) || known() {
 		t.Error("what only a pipeline said counts as read")
 	}
-	if err := s.PutMatched(ctx, rep); err != nil || !put(rep) || known() {
-		t.Errorf("after new intelligence it is the server's own word: %v", err)
+	stored := func() store.Image {
+		t.Helper()
+		img, _, err := s.Image(ctx, rep.Image.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
 	}
-	if err := s.PutReport(ctx, rep); err != nil || put(rep) || !known() {
+	word := stored()
+	if err := s.PutMatched(ctx, word, rep); err != nil || !put(rep) || known() || word.Pipeline != "ci/build" {
+		t.Errorf("after new intelligence it is the server's own word: %+v %v", word, err)
+	}
+	if err := s.PutReport(ctx, rep); err != nil || put(rep) || !known() || stored().Pipeline != "" {
 		t.Errorf("what the server read: %v", err)
 	}
-	if err := s.PutMatched(ctx, rep); err != nil || put(rep) || !known() {
+	if err := s.PutMatched(ctx, stored(), rep); err != nil || put(rep) || !known() {
 		t.Errorf("what the server read, matched again: %v", err)
+	}
+	forged := rep
+	forged.Findings = nil
+	if err := s.PutMatched(ctx, word, forged); err != nil || stored().Findings == 0 {
+		t.Errorf("a pipeline's word, matched while the server read the image, replaced what it read: %v", err)
+	}
+}
+
+// TestAPipelineForgesNoTurn: "allowed, then refused" is told of what a host or
+// the server read, never of two reports of a pipeline, nor of one after another.
+func TestAPipelineForgesNoTurn(t *testing.T) {
+	s, ctx := open(t, filepath.Join(t.TempDir(), "breakwater.db")), t.Context()
+	rep := storetest.Report(storetest.Digest("a"), time.Unix(1000, 0))
+	if err := s.AddAgent(ctx, store.Agent{ID: "a1", Host: "harbour-1", NKey: "UW"}, store.Actor{Name: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	runs := event.HostStatus{Host: "harbour-1", Containers: []event.Guarded{{Container: event.Container{ID: "c1", Name: "web-1", Image: rep.Image}, Mode: "enforce"}}}
+	if err := s.PutStatus(ctx, "a1", runs); err != nil {
+		t.Fatal(err)
+	}
+	stored := func() store.Image {
+		t.Helper()
+		img, _, err := s.Image(ctx, rep.Image.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	turned := func(img store.Image, v event.Verdict) int {
+		t.Helper()
+		incidents, err := s.Judge(ctx, img, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(incidents)
+	}
+	allowed, refused := event.Verdict{Allowed: true}, *rep.Verdict
+	send := func(v event.Verdict) {
+		t.Helper()
+		rep.Verdict = &v
+		if kept, err := s.PutScan(ctx, rep, store.Actor{Name: "ci/build"}); err != nil || !kept {
+			t.Fatalf("%v %v", kept, err)
+		}
+	}
+	send(allowed)
+	send(refused)
+	send(allowed)
+	word := stored()
+	if turned(word, refused) != 0 || turned(word, allowed) != 0 {
+		t.Error("a pipeline's word turned a running image")
+	}
+	if all, err := s.Incidents(ctx, store.IncidentFilter{}); err != nil || len(all) != 0 {
+		t.Errorf("%+v %v", all, err)
+	}
+	if history, err := s.Verdicts(ctx, rep.Image.Digest); err != nil || len(history) != 4 {
+		t.Errorf("the history of its verdicts: %+v %v", history, err)
+	}
+	if _, err := s.Ingest(ctx, storetest.Batch("a1", storetest.Record(t, 1, api.RecordReport, "r1", rep))); err != nil {
+		t.Fatal(err)
+	}
+	if turned(stored(), refused) != 0 {
+		t.Error("the pipeline's report passed, the host's does not: policy never allowed the image")
+	}
+	if turned(word, allowed) != 0 || stored().Verdict.Allowed {
+		t.Error("a verdict on the pipeline's word counts for what the host reported since")
+	}
+	if turned(stored(), allowed) != 0 || turned(stored(), refused) != 1 {
+		t.Error("what a host reported does not turn")
 	}
 }

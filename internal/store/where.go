@@ -50,6 +50,7 @@ type Held struct {
 	Name     string      `json:"name"`
 	Platform string      `json:"platform,omitempty"`
 	Refused  bool        `json:"refused"`
+	Pipeline string      `json:"pipeline,omitempty"` // as Image.Pipeline: it holds these by a pipeline's word alone
 	Running  []Placement `json:"containers"`
 	Things   []Thing     `json:"things"`
 	number   int64
@@ -158,13 +159,13 @@ func (s *Store) holders(ctx context.Context, a *Answer, q Question, c chosen) er
 	if q.Running {
 		only = " WHERE running > 0"
 	}
-	query := fmt.Sprintf(`SELECT number, digest, name, platform, refused FROM (
-		SELECT n.number AS number, i.digest AS digest, i.name AS name, i.platform AS platform, i.refused AS refused,
+	query := fmt.Sprintf(`SELECT number, digest, name, platform, refused, origin FROM (
+		SELECT n.number AS number, i.digest AS digest, i.name AS name, i.platform AS platform, i.refused AS refused, i.origin AS origin,
 			(SELECT COUNT(*) FROM containers c WHERE c.image = i.digest) AS running
 		FROM (SELECT DISTINCT image FROM holds WHERE thing IN %s) h JOIN image_numbers n ON n.number = h.image JOIN images i ON i.digest = n.digest) x%s
 		ORDER BY running DESC, name, digest LIMIT %d OFFSET %d`, c.in(), only, limit(q.Limit), max(0, q.Offset))
 	items, err := list(ctx, s, "where is it", func(row scanner) (h Held, err error) {
-		err = row.Scan(&h.number, &h.Digest, &h.Name, &h.Platform, &h.Refused)
+		err = row.Scan(&h.number, &h.Digest, &h.Name, &h.Platform, &h.Refused, &h.Pipeline)
 		return h, err
 	}, query)
 	if err != nil {

@@ -281,7 +281,7 @@ func images(t *testing.T, s *store.Store) {
 			t.Errorf("%+v: %+v %v", f, got, err)
 		}
 	}
-	if _, err := s.Judge(ctx, Digest("a"), event.Verdict{Allowed: true}); err != nil {
+	if _, err := s.Judge(ctx, store.Image{Digest: Digest("a")}, event.Verdict{Allowed: true}); err != nil {
 		t.Fatal(err)
 	}
 	changes := func() []store.Event {
@@ -296,7 +296,7 @@ func images(t *testing.T, s *store.Store) {
 	}
 	refusing := event.Verdict{Violations: []event.Violation{{Policy: "baseline", Rule: "r"}}}
 	for _, v := range []event.Verdict{{Allowed: true}, refusing, refusing, {Allowed: true}} {
-		if _, err := s.Judge(ctx, Digest("a"), v); err != nil {
+		if _, err := s.Judge(ctx, store.Image{Digest: Digest("a")}, v); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -304,7 +304,7 @@ func images(t *testing.T, s *store.Store) {
 		got[0].Image.Image.Digest != Digest("a") || got[0].Image.Image.Name() != "shop/web:1" {
 		t.Errorf("changes of verdict: %+v", got)
 	}
-	if _, err := s.Judge(ctx, Digest("f"), refusing); err != nil {
+	if _, err := s.Judge(ctx, store.Image{Digest: Digest("f")}, refusing); err != nil {
 		t.Errorf("an image that is not known: %v", err)
 	}
 	if refused, err := s.Images(ctx, store.ImageFilter{Refused: true}); err != nil || len(refused) != 0 {
