@@ -5,7 +5,8 @@ import "time"
 // Place is where in an image something was found.
 type Place struct {
 	// Kind says what Path is: "file" (relative to the image's root), "env",
-	// "label" or "history" (a name, or the number of the build step).
+	// "label", "history" or "command" (a name, the number of the build step, or
+	// "entrypoint" or "cmd").
 	Kind string `json:"kind"`
 	Path string `json:"path"`
 	Line int    `json:"line,omitempty"` // from 1; 0 when lines mean nothing
@@ -24,6 +25,7 @@ const (
 	PlaceEnv     = "env"
 	PlaceLabel   = "label"
 	PlaceHistory = "history"
+	PlaceCommand = "command"
 )
 
 // The kinds of content that a scan can look for, as a report names them.

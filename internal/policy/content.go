@@ -45,7 +45,7 @@ func parseContentLimit(v document.Value) *contentLimit {
 }
 
 // contentNames are names of rules and malware, and places in a configuration.
-var contentNames = regexp.MustCompile(`^((env|label|history):)?[A-Za-z0-9][A-Za-z0-9._:/-]*$`)
+var contentNames = regexp.MustCompile(`^((env|label|history|command):)?[A-Za-z0-9][A-Za-z0-9._:/-]*$`)
 
 func parseContentExcept(v document.Value) contentExcept {
 	s := v.String()
@@ -56,7 +56,7 @@ func parseContentExcept(v document.Value) contentExcept {
 		}
 		return contentExcept{path: &hostPattern{text: s, parts: split(s)}}
 	case s != "" && !contentNames.MatchString(s):
-		v.Fail("%q is neither a rule's id, a path that begins with /, nor env:NAME, label:NAME or history:NUMBER", s)
+		v.Fail("%q is neither a rule's id, a path that begins with /, nor env:NAME, label:NAME, history:NUMBER, command:entrypoint or command:cmd", s)
 	}
 	return contentExcept{name: s}
 }
@@ -132,6 +132,8 @@ func placeText(p event.Place) string {
 		return "the label " + p.Path
 	case event.PlaceHistory:
 		return "build step " + p.Path
+	case event.PlaceCommand:
+		return "the configured " + p.Path
 	}
 	text := "/" + p.Path
 	if p.Line > 0 {

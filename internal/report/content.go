@@ -41,6 +41,8 @@ func place(p event.Place) string {
 		return "label " + p.Path
 	case p.Kind == event.PlaceHistory:
 		return "build step " + p.Path
+	case p.Kind == event.PlaceCommand:
+		return "configured " + p.Path
 	case p.Line > 0:
 		return fmt.Sprintf("%s:%d", p.Path, p.Line)
 	}

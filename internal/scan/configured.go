@@ -11,6 +11,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/secret"
 )
@@ -59,7 +60,7 @@ func configured(o *Options, img *image.Image) (*report.Report, error) {
 var finder = sync.OnceValues(secret.New)
 
 // addConfigured finds the secrets in an image's configuration: environment,
-// labels and build steps. Then it takes them out of the report, which is
+// labels, commands and build steps. Then it takes them out of the report, which is
 // stored and shown: a value that was found at one place, out of all of them.
 func addConfigured(rep *report.Report, c *image.Config) error {
 	f, err := finder()
@@ -74,12 +75,25 @@ func addConfigured(rep *report.Report, c *image.Config) error {
 	for _, name := range slices.Sorted(maps.Keys(rep.Config.Labels)) {
 		r.find(event.PlaceLabel, name, name+"="+rep.Config.Labels[name])
 	}
+	for _, x := range r.commands(&rep.Config) {
+		r.find(event.PlaceCommand, x.name, strings.Join(*x.words, " "))
+	}
 	for i, h := range c.History {
 		r.find(event.PlaceHistory, strconv.Itoa(i), h.CreatedBy)
 	}
 	rep.Secrets = append(rep.Secrets, r.found...)
 	r.clean(rep)
 	return nil
+}
+
+// command is a list of words that the image runs.
+type command struct {
+	name  string
+	words *[]string
+}
+
+func (r *redaction) commands(c *policy.ImageConfig) []command {
+	return []command{{"entrypoint", &c.Entrypoint}, {"cmd", &c.Cmd}}
 }
 
 // redaction collects secrets in texts, and takes them out.
@@ -128,7 +142,9 @@ func (r *redaction) clean(rep *report.Report) {
 	for name, value := range c.Labels {
 		c.Labels[name] = strings.TrimPrefix(without(event.PlaceLabel, name+"="+value), name+"=")
 	}
-	c.Entrypoint, c.Cmd = all(event.PlaceHistory, c.Entrypoint), all(event.PlaceHistory, c.Cmd)
+	for _, x := range r.commands(c) {
+		*x.words = all(event.PlaceCommand, redactWords(*x.words, r.finder))
+	}
 	for i := range rep.Layers {
 		rep.Layers[i].Step = without(event.PlaceHistory, rep.Layers[i].Step)
 	}
@@ -147,4 +163,21 @@ func redact(text string, found []secret.Found) string {
 		text = text[:f.Start] + mark(f.Rule) + text[f.End:]
 	}
 	return text
+}
+
+// redactWords takes out of words what is found in all of them together: a value
+// may stand in another word than the option that it is given to, or in several.
+func redactWords(words []string, f *secret.Finder) []string {
+	words = slices.Clone(words)
+	found := f.Text(event.PlaceCommand, strings.Join(words, " "))
+	for _, x := range slices.Backward(found) {
+		at := 0
+		for i, word := range words {
+			start, end := max(x.Start-at, 0), min(x.End-at, len(word))
+			if at += len(word) + 1; start < end {
+				words[i] = word[:start] + mark(x.Rule) + word[end:]
+			}
+		}
+	}
+	return words
 }
