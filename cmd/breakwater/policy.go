@@ -216,10 +216,7 @@ func (t policyTest) judge(set *policy.Set, now time.Time) (event.Verdict, error)
 	if scanned.Schema != report.SchemaVersion {
 		return event.Verdict{}, fmt.Errorf("%s: is not a scan report of schema %d: make one with `breakwater scan --format json`", t.image, report.SchemaVersion)
 	}
-	facts := policy.ImageFacts{
-		Subject: policy.Subject{Image: scanned.Image}, Scanned: true, Judged: scanned.Intelligence != nil,
-		Findings: scanned.Findings, Packages: scanned.Packages, Config: scanned.Config, Gaps: scanned.Gaps,
-	}
+	facts := scanned.Facts()
 	t.fill(&facts.Subject)
 	return set.Image(now, facts), nil
 }

@@ -17,6 +17,10 @@ type ImageFacts struct {
 	Subject
 	// Scanned is false when no scan result exists; unscanned then decides.
 	Scanned bool `json:"scanned"`
+	// Integrity says why the layers that were judged are those that the image's
+	// digest names ("hashed", "engine"); "" when only the image says so, and the
+	// digest proves nothing of what was judged.
+	Integrity string `json:"integrity,omitempty"`
 	// Judged is false when there was no intelligence to match against: the
 	// packages are known, their vulnerabilities are not.
 	Judged   bool            `json:"judged"`

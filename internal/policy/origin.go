@@ -71,8 +71,13 @@ func (o *origin) fields(fields document.Fields) {
 
 // judgeOrigin holds signatures and base against what the policy accepts.
 func (s *imageSection) judgeOrigin(j *judgement, p *Policy, facts *ImageFacts) {
+	approved := s.origin.approves(facts.Image)
 	switch {
-	case s.origin.approves(facts.Image):
+	case approved && facts.Integrity != "":
+	case approved:
+		j.violated(p, event.Violation{Rule: "image.approved", Source: s.origin.approvedSource,
+			Message:     "The image's digest is approved, but its layers were not hashed: that they are those the digest names is only the archive's word, and the approval does not count",
+			Remediation: "Scan it with `--verify`, or in its registry or an engine"})
 	case len(s.origin.signedBy) > 0:
 		s.judgeSigned(j, p, facts)
 	case len(s.origin.approved) > 0:

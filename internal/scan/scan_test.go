@@ -244,3 +244,34 @@ func TestHostileNamesStayInTheirPlace(t *testing.T) {
 		t.Errorf("json: %v", err)
 	}
 }
+
+// TestAnApprovedDigestNeedsItsLayers: an archive whose configuration is that of
+// an approved image, and whose layers are others, does not pass.
+func TestAnApprovedDigestNeedsItsLayers(t *testing.T) {
+	good := imagetest.Image{Layers: [][]byte{imagetest.Tar(t, imagetest.File("etc/motd", "good"))}}
+	first := mustScan(t, scan.Options{Target: archive(t, good.Archive(t, imagetest.Old))})
+	policies, err := policy.Parse("p.yaml", []byte("apiVersion: breakwater/v1\nkind: Policy\nmetadata: {name: p}\nimage: {approved: [\""+first.Image.Digest+"\"]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := policy.NewSet(0, policies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := good
+	forged.Config = func(c map[string]any) {
+		c["rootfs"] = map[string]any{"type": "layers", "diff_ids": []string{first.Layers[0].DiffID}}
+	}
+	forged.Layers = [][]byte{imagetest.Tar(t, imagetest.File("etc/motd", "evil"))}
+	forgery := archive(t, forged.Archive(t, imagetest.Old))
+	if rep := mustScan(t, scan.Options{Target: forgery, Judge: set}); rep.Image.Digest != first.Image.Digest || rep.Verdict.Allowed || !strings.Contains(rep.Verdict.Violations[0].Message, "were not hashed") {
+		t.Errorf("a forged archive: %s, approved is %s: %+v", rep.Image.Digest, first.Image.Digest, rep.Verdict)
+	}
+	if rep, err := scan.Image(t.Context(), scan.Options{Target: forgery, Judge: set, Verify: true}); err == nil {
+		t.Errorf("a forged archive, hashed: %+v", rep.Verdict)
+	}
+	genuine := archive(t, good.Archive(t, imagetest.Old))
+	if rep := mustScan(t, scan.Options{Target: genuine, Judge: set, Verify: true}); !rep.Verdict.Allowed {
+		t.Errorf("the approved image, hashed: %+v", rep.Verdict)
+	}
+}
