@@ -1,14 +1,16 @@
 package agent
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 )
 
 const (
@@ -28,23 +30,24 @@ type indicators struct {
 	told     map[string]time.Time             // by container and peer
 }
 
-// load replaces all by those of a bundle.
-func (x *indicators) load(ctx context.Context, b *intel.Bundle) error {
+// load replaces all by those of a bundle. left are those that are no address or
+// network, or more than are held: the others count.
+func (x *indicators) load(all iter.Seq2[intel.Indicator, error]) (left leavings, err error) {
 	networks, lengths := map[netip.Prefix]intel.Indicator{}, map[int]bool{}
-	for i, err := range b.Indicators(ctx) {
+	for i, err := range all {
 		if err != nil {
-			return fmt.Errorf("network indicators: %w", err)
+			return left, fmt.Errorf("network indicators: %w", err)
 		}
-		p, err := netip.ParsePrefix(i.Value)
+		if i.Kind == feed.KindDomain {
+			continue // connections do not tell them
+		}
+		p, err := prefixOf(i.Value)
+		if err == nil && len(networks) >= maxIndicators {
+			err = fmt.Errorf("more than %d are not held", maxIndicators)
+		}
 		if err != nil {
-			addr, err := netip.ParseAddr(i.Value)
-			if err != nil {
-				continue // a domain: connections do not tell them
-			}
-			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
-		}
-		if len(networks) >= maxIndicators {
-			return fmt.Errorf("more than %d network indicators: the others are not looked for", maxIndicators)
+			left.add(fmt.Errorf("%s of %s: %w", i.Value, i.Source, err))
+			continue
 		}
 		networks[p.Masked()] = i
 		lengths[length(p.Addr(), p.Bits())] = true
@@ -52,7 +55,19 @@ func (x *indicators) load(ctx context.Context, b *intel.Bundle) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.networks, x.lengths = networks, lengths
-	return nil
+	return left, nil
+}
+
+// prefixOf reads an address or a network.
+func prefixOf(value string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(value); err == nil {
+		return addr.Unmap().Prefix(addr.Unmap().BitLen())
+	}
+	p, err := netip.ParsePrefix(value)
+	if err != nil {
+		return p, errors.New("is no address or network")
+	}
+	return p, nil
 }
 
 func length(a netip.Addr, bits int) int {

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 )
 
 // TestIndicatorsOfABundle: a peer that a bundle lists is told once, in alert.
@@ -28,8 +30,21 @@ func TestIndicatorsOfABundle(t *testing.T) {
 	}
 	defer b.Close()
 	var x indicators
-	if err := x.load(t.Context(), b); err != nil {
+	wrong := func(yield func(intel.Indicator, error) bool) { // what another program than ours may put in
+		bad := []intel.Indicator{{Kind: feed.KindAddress, Value: "192.0.2.300", Source: "odd"}, {Kind: feed.KindNetwork, Value: "10.0.0.0/99\x1b[31m", Source: "odd"}}
+		for _, i := range bad {
+			if !yield(i, nil) {
+				return
+			}
+		}
+		b.Indicators(t.Context())(yield)
+	}
+	left, err := x.load(wrong)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := left.err("indicator", "indicators"); err == nil || !strings.HasPrefix(err.Error(), "2 indicators of the bundle were left out, the others count: 192.0.2.300 of odd: is no address") || strings.ContainsRune(err.Error(), 0x1b) {
+		t.Errorf("left out: %v", err)
 	}
 	for address, want := range map[string]bool{"192.0.2.7": true, "::ffff:192.0.2.7": true, "192.0.2.8": false, "198.51.100.200": true, "198.51.101.1": false, "2001:db8::9": true, "2001:db8:1::9": false, "": false, "evil": false} {
 		ev := event.Event{Key: address, Kind: event.KindConnect, Time: time.Now(), Container: &event.Container{ID: "c"}, Network: &event.Network{Address: address, Port: 443}}

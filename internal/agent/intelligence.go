@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/bus"
@@ -71,25 +72,67 @@ func (a *Agent) takeIndicators(ctx context.Context) error {
 		return nil
 	}
 	defer bundle.users.Done()
-	return errors.Join(a.indicators.load(ctx, bundle.Bundle), a.takeDetections(ctx, bundle.Bundle))
+	left, err := a.takeDetections(ctx, bundle.Bundle)
+	a.problem("detections of intelligence", errors.Join(err, left.err("detection file", "detection files")))
+	left, err = a.indicators.load(bundle.Indicators(ctx))
+	return errors.Join(err, left.err("indicator", "indicators"))
 }
 
 // takeDetections runs the detections that the bundle brings; those of before go
-// on when they cannot be read.
-func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) error {
-	files, err := b.Detections(ctx)
+// on when they cannot be read at all. left are the files that hold a mistake or
+// cost too much: the others run.
+func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) (left leavings, err error) {
+	files, long, err := b.Detections(ctx)
 	if err != nil || files == nil {
 		if err == nil {
 			a.brought.Store(nil)
 		}
-		return err
+		return left, err
 	}
-	rules, err := detect.Load(files)
-	if err != nil {
-		return fmt.Errorf("detections of intelligence: %w", err)
+	rules, wrong := detect.LoadRight(files)
+	if rules == nil {
+		return left, errors.Join(wrong...)
+	}
+	for _, err := range wrong {
+		left.add(err)
+	}
+	for _, name := range long {
+		left.add(fmt.Errorf("%s: with it the bundle's detections are too long together", name))
 	}
 	a.brought.Store(detect.NewEngine(rules))
-	return nil
+	return left, nil
+}
+
+// leavings are the parts of a bundle that were left out, for they are wrong.
+type leavings struct {
+	named []string
+	count int
+}
+
+// namedLeavings is how many are named before they are counted.
+const namedLeavings = 5
+
+func (l *leavings) add(err error) {
+	if l.count++; l.count <= namedLeavings {
+		first, _, _ := strings.Cut(err.Error(), "\n") // each mistake is a line
+		l.named = append(l.named, report.Printable(first))
+	}
+}
+
+// err tells what was left out; nil when nothing was.
+func (l *leavings) err(one, many string) error {
+	if l.count == 0 {
+		return nil
+	}
+	noun := many + " of the bundle were"
+	if l.count == 1 {
+		noun = one + " of the bundle was"
+	}
+	more := ""
+	if n := l.count - len(l.named); n > 0 {
+		more = fmt.Sprintf("; and %d more", n)
+	}
+	return fmt.Errorf("%d %s left out, the others count: %s%s", l.count, noun, strings.Join(l.named, "; "), more)
 }
 
 // alerts are the incidents of detections that intelligence brought. They have

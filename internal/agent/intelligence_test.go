@@ -1,7 +1,13 @@
 package agent_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,4 +116,47 @@ func TestOwnIntelligence(t *testing.T) {
 	if s.uplink.parts > 0 {
 		t.Error("it fetched the server's")
 	}
+}
+
+// TestOneBadDetectionSpoilsNoOther: of a bundle's detections the right ones run,
+// also beside one that is malformed and one that would take too long; those are
+// named where the agent's problems are shown.
+func TestOneBadDetectionSpoilsNoOther(t *testing.T) {
+	const fires = "exec.path == \"/opt/odd\""
+	rule := func(id, when string) string {
+		return "apiVersion: breakwater/v1\nkind: Detection\nid: " + id + "\ntitle: Odd program\nseverity: high\ndescription: It is odd.\nattack: [T1059]\nevents: [exec]\neffect: kill\nwhen: '" + when +
+			"'\nsentence: \"{exec} was started in {container}\"\nmustFire:\n- {kind: exec, exec: {path: /opt/odd}}\nmustNotFire:\n- {kind: exec, exec: {path: /bin/sh}}\n"
+	}
+	forever := "[" + strings.Repeat("1,", 200) + "1]"
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for name, text := range map[string]string{
+		"odd.yaml": rule("odd-program", fires), "broken.yaml": rule("broken", "exec.pth == 3"),
+		"forever.yaml": rule("forever", forever+".all(a, "+forever+".all(b, "+forever+".all(c, a + b + c > 0)))"),
+	} {
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text))}), func() error { _, err := w.Write([]byte(text)); return err }()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	detections := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive.Bytes()) }))
+	defer detections.Close()
+	s := newSite(t)
+	if _, err := intel.Build(t.Context(), intel.Options{Data: s.dir, Source: inteltest.Serve(t), Detections: detections.URL, Program: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.until("the bad ones are named", func() bool {
+		p := s.problems()
+		return strings.Contains(p, "2 detection files of the bundle were left out, the others count: broken.yaml:") && strings.Contains(p, "forever.yaml:")
+	})
+	s.appear(idA)
+	s.sensor.events <- event.Event{Key: "odd", Kind: event.KindExec, Time: time.Now(), Container: &event.Container{ID: idA}, Exec: &event.Exec{Path: "/opt/odd"}}
+	s.until("the right one alerts", func() bool {
+		return slices.ContainsFunc(s.incidents(), func(i event.Incident) bool {
+			return i.Detection == "odd-program" && i.Decision.Effect == event.EffectAlert
+		})
+	})
 }

@@ -28,7 +28,24 @@ const (
 
 // Env declares the variables that expressions may read. It is safe for
 // concurrent use.
-type Env struct{ env *cel.Env }
+type Env struct {
+	env    *cel.Env
+	budget Budget
+}
+
+// Budget bounds what one evaluation may cost, in CEL's cost units. A unit is the
+// work of one call or of ten characters looked at: below a microsecond.
+type Budget struct {
+	Cost uint64
+	// Text and Items are how many characters and elements a variable's texts,
+	// lists and maps have at most, as far as Compile estimates. An evaluation that
+	// meets more is ended at Cost all the same. Zero: nothing is estimated.
+	Text, Items uint64
+}
+
+// Within is the same Env with another budget: what may cost more by Compile's
+// estimate does not compile, and what does cost more has no answer.
+func (e *Env) Within(b Budget) *Env { return &Env{env: e.env, budget: b} }
 
 // NewEnv declares variables by an example value of each: a struct, a slice or
 // map of plain values or structs, a string, a bool or a number. Fields carry
@@ -59,7 +76,7 @@ func NewEnv(variables map[string]any) (*Env, error) {
 	if err != nil {
 		return nil, fmt.Errorf("declare the variables of conditions: %w", err)
 	}
-	return &Env{env: env}, nil
+	return &Env{env: env, budget: Budget{Cost: maxCost}}, nil
 }
 
 func structOf(t reflect.Type) reflect.Type {
@@ -103,6 +120,9 @@ type Condition struct {
 	Source  string // file:line
 	program cel.Program
 	reads   map[string]bool
+	// Cost is the most that an evaluation costs by the estimate of the Env's
+	// budget; 0 without one.
+	Cost uint64
 }
 
 // Compile compiles the text of v. What is wrong is reported on v at its place
@@ -121,12 +141,21 @@ func (e *Env) Compile(v document.Value) *Condition {
 		v.Fail("is %s; a condition must be true or false", cel.FormatCELType(tree.OutputType()))
 		return nil
 	}
-	program, err := e.env.Program(tree, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
+	estimated, err := e.estimate(tree)
 	if err != nil {
 		v.Fail("cannot be compiled: %v", err)
 		return nil
 	}
-	return &Condition{Text: text, Source: v.Source(), program: program, reads: identifiers(tree)}
+	if estimated > e.budget.Cost {
+		v.Fail("may cost %d units of work each time, more than %d: look at less, or at shorter texts", estimated, e.budget.Cost)
+		return nil
+	}
+	program, err := e.env.Program(tree, cel.CostLimit(e.budget.Cost), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		v.Fail("cannot be compiled: %v", err)
+		return nil
+	}
+	return &Condition{Text: text, Source: v.Source(), program: program, reads: identifiers(tree), Cost: estimated}
 }
 
 func report(v document.Value, issues *cel.Issues) {

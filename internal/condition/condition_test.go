@@ -102,3 +102,50 @@ func TestReads(t *testing.T) {
 		t.Error("Reads does not say what the condition reads")
 	}
 }
+
+// TestHostileConditions: what would take seconds or gigabytes does not compile
+// within a budget, or has no answer. Without the bounds this test does not end.
+func TestHostileConditions(t *testing.T) {
+	whole := env(t)
+	within := whole.Within(condition.Budget{Cost: 100_000, Text: 4096, Items: 64})
+	read := func(e *condition.Env, text string) (*condition.Condition, error) {
+		docs, err := document.Parse("c.yaml", []byte("when: |\n  "+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := document.NewReader("c.yaml")
+		var c *condition.Condition
+		r.Value(docs[0]).Map(document.Fields{"when": func(v document.Value) { c = e.Compile(v) }})
+		return c, r.Err()
+	}
+	grow := func(times int, by string) string { return "word" + strings.Repeat(by, times) + `.contains("x")` }
+	list := "[" + strings.Repeat("1,", 200) + "1]"
+	vars := map[string]any{"word": strings.Repeat("a", 100), "thing": &thing{Name: "a"}, "parts": []part{{1}, {2}}}
+	for _, text := range []string{
+		list + ".all(a, " + list + ".all(b, " + list + ".all(c, a + b + c > 0)))",
+		grow(12, `.replace("a", "aaaaaaaaaaaaaaaa")`),
+		grow(30, `.replace("", word)`),
+		grow(12, `.split("").join("aaaaaaaaaaaaaaaa")`),
+		`thing.parts.all(a, thing.parts.all(b, thing.parts.all(c, a.size + b.size + c.size > 0)))`,
+		`thing.labels.all(k, thing.labels.all(l, k.matches("(a|b|c)*d{1,50}(e|f)*") || l.contains(k)))`,
+		"[word, word, word, word].all(a, " + strings.Repeat(`a.matches("(x+x+)+y(a|b|c|d)*e{1,90}") || `, 20) + "true)",
+	} {
+		if _, err := read(within, text); err == nil || !strings.Contains(err.Error(), "units of work") {
+			t.Errorf("%.80s…: compiles within the budget: %v", text, err)
+		}
+		c, err := read(whole, text)
+		if err != nil {
+			t.Errorf("%.80s…: %v", text, err)
+			continue
+		}
+		_, _ = c.Eval(vars) // ends
+	}
+	c, err := read(within, `thing.name.startsWith("/etc/") && thing.parts.exists(p, p.size == 7)`)
+	if err != nil || c.Cost == 0 {
+		t.Fatalf("a plain condition: %v", err)
+	}
+	many := thing{Name: "/etc/x", Parts: make([]part, 1_000_000)} // more than was estimated
+	if _, err := c.Eval(map[string]any{"thing": &many}); err == nil || !strings.Contains(err.Error(), "cost") {
+		t.Errorf("more work than its budget: %v", err)
+	}
+}

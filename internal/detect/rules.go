@@ -49,6 +49,7 @@ type example struct {
 type Rules struct {
 	byID   map[string]*Rule
 	byKind map[event.Kind][]*Rule
+	cost   map[event.Kind]uint64 // of one event, at most
 }
 
 // The bounds of a folder of detections.
@@ -58,54 +59,101 @@ const (
 	maxWatched  = 200
 )
 
+// The bounds of work for one event, in the units of condition.Budget: of one
+// detection, and of all that look at a kind of events together. The built-in
+// ones together stay below a tenth of the second, were every path as long as paths get.
+const (
+	maxRuleCost = 100_000
+	maxKindCost = 1_000_000
+	maxText     = 4096 // PATH_MAX of Linux; nothing else in an event is longer
+	maxItems    = 64   // arguments are at most 384 bytes together
+)
+
 // Load reads every *.yaml of a folder. The error holds every mistake with
 // file, line and column. It does not try the examples: see Check.
 func Load(files fs.FS) (*Rules, error) {
-	names, err := fs.Glob(files, "*.yaml")
-	if err != nil || len(names) == 0 {
-		return nil, errors.Join(errors.New("detections: no *.yaml file"), err)
-	}
-	env, err := newEnv()
-	if err != nil {
-		return nil, err
-	}
-	rules := &Rules{byID: map[string]*Rule{}, byKind: map[event.Kind][]*Rule{}}
-	var errs []error
-	for _, name := range names {
-		data, err := fs.ReadFile(files, name)
-		if err == nil {
-			err = rules.add(env, name, data)
-		}
-		errs = append(errs, err)
-	}
-	if len(rules.byID) > maxRules {
-		errs = append(errs, fmt.Errorf("%d detections; at most %d are loaded", len(rules.byID), maxRules))
-	}
+	rules, errs := LoadRight(files)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return rules, nil
 }
 
+// LoadRight reads as Load does and leaves out each file that holds a mistake:
+// one error for each of them. The rules are nil when no file could be looked for.
+func LoadRight(files fs.FS) (*Rules, []error) {
+	names, err := fs.Glob(files, "*.yaml")
+	if err != nil || len(names) == 0 {
+		return nil, []error{errors.Join(errors.New("detections: no *.yaml file"), err)}
+	}
+	env, err := newEnv()
+	if err != nil {
+		return nil, []error{err}
+	}
+	rules := &Rules{byID: map[string]*Rule{}, byKind: map[event.Kind][]*Rule{}, cost: map[event.Kind]uint64{}}
+	var errs []error
+	for _, name := range names {
+		data, err := fs.ReadFile(files, name)
+		if err == nil {
+			err = rules.add(env, name, data)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return rules, errs
+}
+
+// add takes up the detections of one file: all or none.
 func (rs *Rules) add(env *condition.Env, name string, data []byte) error {
 	docs, err := document.Parse(name, data)
 	if err != nil {
 		return err
 	}
 	reader := document.NewReader(name)
+	list, ids, cost := []*Rule{}, map[string]string{}, maps.Clone(rs.cost)
 	for _, doc := range docs {
 		at := reader.Value(doc)
 		rule := parseRule(at, env)
-		if first := rs.byID[rule.ID]; first != nil {
-			at.Fail("the id %q is taken by %s", rule.ID, first.Source)
+		first := ids[rule.ID]
+		if known := rs.byID[rule.ID]; known != nil {
+			first = known.Source
+		}
+		if first != "" {
+			at.Fail("the id %q is taken by %s", rule.ID, first)
 			continue
 		}
+		ids[rule.ID] = rule.Source
+		list = append(list, rule)
+		rule.charge(at, cost)
+	}
+	if len(rs.byID)+len(list) > maxRules {
+		return fmt.Errorf("%s: with its detections there are %d; at most %d are loaded", name, len(rs.byID)+len(list), maxRules)
+	}
+	if err := reader.Err(); err != nil {
+		return err
+	}
+	rs.cost = cost
+	for _, rule := range list {
 		rs.byID[rule.ID] = rule
 		for _, kind := range rule.Kinds {
 			rs.byKind[kind] = append(rs.byKind[kind], rule)
 		}
 	}
-	return reader.Err()
+	return nil
+}
+
+// charge adds what the rule may cost to the account of each kind of events.
+func (r *Rule) charge(at document.Value, cost map[event.Kind]uint64) {
+	if r.when == nil {
+		return
+	}
+	for _, kind := range r.Kinds {
+		if cost[kind] += r.when.Cost; cost[kind] > maxKindCost {
+			at.Fail("with it, the detections that look at %s may cost %d units of work for one event, more than %d", kind, cost[kind], maxKindCost)
+			return
+		}
+	}
 }
 
 // All lists the detections by id.
@@ -171,12 +219,16 @@ func (r *Rule) matches(ev event.Event) (bool, error) {
 // newEnv declares what conditions may read. All of it is always there: what an
 // event does not have reads as empty.
 func newEnv() (*condition.Env, error) {
-	return condition.NewEnv(map[string]any{
+	env, err := condition.NewEnv(map[string]any{
 		"kind": "", "host": "",
 		"container": event.Container{}, "process": event.Process{},
 		"exec": event.Exec{}, "exit": event.Exit{}, "file": event.File{}, "network": event.Network{},
 		"privilege": event.Privilege{}, "dns": event.Question{},
 	})
+	if err != nil {
+		return nil, err
+	}
+	return env.Within(condition.Budget{Cost: maxRuleCost, Text: maxText, Items: maxItems}), nil
 }
 
 func variables(ev event.Event) map[string]any {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/content"
 	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 )
 
@@ -96,6 +97,66 @@ func TestTwoOfOneID(t *testing.T) {
 	_, err := loadText(right, right)
 	if err == nil || !strings.Contains(err.Error(), `b.yaml:1:1: the id "shadow" is taken by a.yaml:1`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOneBadFileSpoilsNoOther: it is left out whole and named, the others run.
+func TestOneBadFileSpoilsNoOther(t *testing.T) {
+	named := func(id string) string { return strings.Replace(right, "id: shadow", "id: "+id, 1) }
+	costly := strings.Replace(named("costly"), `file.path == "/etc/shadow"`, strings.Repeat(`file.path.matches("(x+x+)+y(a|b|c|d)*e{1,90}") || `, 60)+"false", 1)
+	files := fstest.MapFS{
+		"a.yaml": {Data: []byte(right)},
+		"b.yaml": {Data: []byte("apiVersion: [")},
+		"c.yaml": {Data: []byte(named("half") + "---\n" + strings.Replace(named("other"), "file.path", "file.pth", 1))},
+		"d.yaml": {Data: []byte(costly)},
+		"e.yaml": {Data: []byte(right)}, // its id is taken
+		"f.yaml": {Data: []byte(named("second"))},
+		"g.yaml": {Data: []byte{0xff, 0xfe}},
+	}
+	rules, left := detect.LoadRight(files)
+	var ids []string
+	for _, r := range rules.All() {
+		ids = append(ids, r.ID)
+	}
+	if got := strings.Join(ids, " "); got != "second shadow" {
+		t.Errorf("loaded %s", got)
+	}
+	if len(left) != 5 {
+		t.Fatalf("left out: %v", left)
+	}
+	for i, want := range []string{"b.yaml", "c.yaml", "d.yaml", "e.yaml", "g.yaml"} {
+		if !strings.Contains(left[i].Error(), want) {
+			t.Errorf("left out: %v, want %s named", left[i], want)
+		}
+	}
+	if !strings.Contains(left[2].Error(), "units of work") {
+		t.Errorf("a costly one: %v", left[2])
+	}
+	engine := detect.NewEngine(rules)
+	ev := event.Event{Key: "k", Kind: event.KindFileOpen, Container: &event.Container{ID: "c"}, File: &event.File{Path: "/etc/shadow"}}
+	if got := engine.Event(ev, policy.Run{}, nil); len(got) != 2 {
+		t.Errorf("%d incidents", len(got))
+	}
+	if _, err := detect.Load(files); err == nil {
+		t.Error("the program's own detections load with mistakes")
+	}
+}
+
+// TestManyDetectionsCostNoMoreThanTheirShare: each is cheap enough, all are not.
+func TestManyDetectionsCostNoMoreThanTheirShare(t *testing.T) {
+	files := fstest.MapFS{}
+	for i := range 60 {
+		text := strings.Replace(right, "id: shadow", fmt.Sprintf("id: shadow-%02d", i), 1)
+		text = strings.Replace(text, `file.path == "/etc/shadow"`, `file.path.matches("^/(etc|srv|opt)/.*(shadow|gshadow|passwd)[0-9]{0,9}$")`, 1)
+		text = strings.Replace(text, `matches("`, `matches("(a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t|u|v|w|x|y|z){0,9}(a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t|u|v|w|x|y|z){0,9}`, 1)
+		files[fmt.Sprintf("%02d.yaml", i)] = &fstest.MapFile{Data: []byte(text)}
+	}
+	rules, left := detect.LoadRight(files)
+	if n := len(rules.All()); n == 0 || n+len(left) != 60 || len(left) == 0 {
+		t.Fatalf("%d loaded, %d left out", n, len(left))
+	}
+	if !strings.Contains(left[0].Error(), "units of work for one event") {
+		t.Error(left[0])
 	}
 }
 

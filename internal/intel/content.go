@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"fmt"
 	"io/fs"
 	"iter"
 	"time"
@@ -107,13 +106,14 @@ const maxDetectionBytes = 16 << 20
 
 // Detections holds the bundle's detections, a YAML file each, as package detect
 // loads them. It is nil when there are none. Their content is as their
-// publisher wrote it: whoever loads them checks it.
-func (b *Bundle) Detections(ctx context.Context) (fs.FS, error) {
+// publisher wrote it: whoever loads them checks it. left names those that are
+// more than all may be long together.
+func (b *Bundle) Detections(ctx context.Context) (files fs.FS, left []string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rows, err := b.db.QueryContext(ctx, "SELECT name, text FROM detection GROUP BY name ORDER BY name")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	var archive bytes.Buffer
@@ -122,25 +122,27 @@ func (b *Bundle) Detections(ctx context.Context) (fs.FS, error) {
 		var name string
 		var text []byte
 		if err := rows.Scan(&name, &text); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if archive.Len()+len(text) > maxDetectionBytes {
-			return nil, fmt.Errorf("the bundle's detections are longer than %d bytes together", maxDetectionBytes)
+			left = append(left, name)
+			continue
 		}
 		file, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if _, err := file.Write(text); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		found = true
 	}
 	if err := rows.Err(); err != nil || !found {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := w.Close(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return zip.NewReader(bytes.NewReader(archive.Bytes()), int64(archive.Len()))
+	files, err = zip.NewReader(bytes.NewReader(archive.Bytes()), int64(archive.Len()))
+	return files, left, err
 }

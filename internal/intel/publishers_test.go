@@ -131,9 +131,9 @@ func contents(t *testing.T, b *intel.Bundle) {
 	if got := strings.Join(peers, "; "); got != "203.0.113.2 New list/peers; 203.0.113.3 Always list/peers" {
 		t.Errorf("indicators: %s", got)
 	}
-	files, err := b.Detections(t.Context())
-	if err != nil || files == nil {
-		t.Fatalf("detections: %v, %v", files, err)
+	files, left, err := b.Detections(t.Context())
+	if err != nil || files == nil || len(left) > 0 {
+		t.Fatalf("detections: %v, %v, %v", files, left, err)
 	}
 	if text, err := fs.ReadFile(files, "miner.yaml"); err != nil || !strings.Contains(string(text), "id: miner") {
 		t.Errorf("detections: %q, %v", text, err)
