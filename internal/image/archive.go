@@ -66,6 +66,9 @@ func ReadArchive(ctx context.Context, r io.ReaderAt, size int64, o Options, newS
 		return nil, err
 	}
 	img.Gaps = s.gaps()
+	if _, at, err := find(a.members, m.Config); err == nil {
+		img.ConfigAt = Extent{at.off, at.size}
+	}
 	return img, img.place(layers)
 }
 
@@ -202,7 +205,7 @@ func describeLayout(ctx context.Context, read blobs, o Options, limits Limits) (
 	if err != nil {
 		return manifest{}, nil, err
 	}
-	m := manifest{RepoTags: r.Tags}
+	m := manifest{RepoTags: r.Tags, Config: blobName(r.Digest)}
 	for _, d := range r.Blobs {
 		m.Layers = append(m.Layers, blobName(d.Digest))
 	}
@@ -232,6 +235,7 @@ func (a *archive) layers(s *reading, m manifest, known []bool, newSink func() Si
 			if err != nil {
 				return fmt.Errorf("layer %d (%s): %w", i, name, err)
 			}
+			layers[i].At = Extent{mem.off, mem.size}
 			return nil
 		})
 	}

@@ -145,7 +145,7 @@ func (n namespace) open(img *images.Image, platform string, limits Limits) (*Sou
 	if src, err := n.unpacked(res.Image); err == nil {
 		return src, nil
 	}
-	return &Source{Image: res.Image, Open: func(ctx context.Context, i int) (*Content, error) {
+	return &Source{Image: res.Image, Blobs: res.digests(), Open: func(ctx context.Context, i int) (*Content, error) {
 		blob, err := n.blob(ctx, res.Blobs[i].Digest)
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ type Found struct {
 	// ConfigDigest: the engine's id of the image is its config digest. Engines
 	// with containerd's image store use a manifest's instead.
 	ConfigDigest bool
+	DiffIDs      []string // of its layers, by the engine's word
 	References   []string // tags and repository digests
 
 	root string // the engine's data folder, when its storage driver is overlay2
@@ -62,6 +63,7 @@ func (d *Docker) Find(ctx context.Context, name string) (Found, error) {
 		root:         root,
 		Digest:       got.ID,
 		ConfigDigest: got.Descriptor == nil,
+		DiffIDs:      got.RootFS.Layers,
 		References:   append(append([]string{}, got.RepoTags...), got.RepoDigests...),
 	}, nil
 }

@@ -72,6 +72,10 @@ type Options struct {
 	// engine will check when it loads it, but not for keeping the result under
 	// the image's digest.
 	Verify bool
+	// Apart leaves the hashing of what can be hashed without being read into to the
+	// caller: with Verify, plain layers of an archive's file are not hashed here,
+	// and carry their Extent for [Proof].
+	Apart bool
 	// Platform chooses from an index of several; empty means this program's own.
 	Platform string
 	// Known, when set, is told the image's configuration and layers before any
@@ -97,9 +101,14 @@ type Image struct {
 	Platform string // os/arch[/variant]
 	Tags     []string
 	Config   Config
+	ConfigAt Extent // of the config in the archive's file
 	Layers   []Layer
 	Gaps     []string // what was skipped, one sentence each
 }
+
+// Extent is where something lies in an archive's file; the zero value when the
+// archive was read as a stream.
+type Extent struct{ Offset, Size int64 }
 
 // Layer is one layer of an image, the base first.
 type Layer struct {
@@ -107,6 +116,8 @@ type Layer struct {
 	Step   string // the build step, from the config's history
 	Size   int64  // decompressed bytes
 	Files  int    // entries that are not directories
+	At     Extent // of its bytes in the archive's file
+	Plain  bool   // they are not compressed: their digest is the diff id
 	Sink   Sink   `json:"-"` // what the caller's newSink returned for it; nil when it was known
 }
 
@@ -154,6 +165,7 @@ type reading struct {
 	ctx      context.Context
 	limits   Limits
 	verify   bool
+	apart    bool // plain layers are for the caller to hash
 	progress func(Progress)
 	telling  sync.Mutex // held while progress is told: layers end at the same moment
 	entries  atomic.Int64
@@ -164,7 +176,7 @@ type reading struct {
 }
 
 func newReading(ctx context.Context, o Options) *reading {
-	return &reading{ctx: ctx, limits: o.Limits.withDefaults(), verify: o.Verify, progress: o.Progress}
+	return &reading{ctx: ctx, limits: o.Limits.withDefaults(), verify: o.Verify, apart: o.Apart, progress: o.Progress}
 }
 
 func (s *reading) addBytes(n int64) error {

@@ -36,11 +36,11 @@ type blocks struct {
 	next  int64 // bytes at which to report progress again
 }
 
-func newBlocks(state *reading, src io.Reader, at *io.SectionReader) *blocks {
+func newBlocks(state *reading, src io.Reader, at *io.SectionReader, hashed bool) *blocks {
 	b := &blocks{state: state, src: src}
 	size := blockSize
 	switch {
-	case state.verify:
+	case hashed:
 		b.hash = sha256.New()
 	case at != nil:
 		b.src, b.jump, size = nil, at, jumpSize
@@ -172,7 +172,7 @@ func (s *reading) readLayer(raw io.Reader, at *io.SectionReader, sink Sink) (Lay
 	if compressed {
 		at = nil
 	}
-	b := newBlocks(s, plain, at)
+	b := newBlocks(s, plain, at, s.verify && (compressed || !s.apart))
 	files, err := s.walk(b, at, sink)
 	if err != nil {
 		return Layer{}, err
@@ -182,7 +182,7 @@ func (s *reading) readLayer(raw io.Reader, at *io.SectionReader, sink Sink) (Lay
 	}
 	s.layers.Add(1)
 	s.report()
-	return Layer{DiffID: b.digest(), Size: b.off, Files: files, Sink: sink}, nil
+	return Layer{DiffID: b.digest(), Size: b.off, Files: files, Sink: sink, Plain: !compressed}, nil
 }
 
 func (s *reading) walk(b *blocks, at *io.SectionReader, sink Sink) (files int, err error) {

@@ -37,7 +37,7 @@ func OpenLayout(ctx context.Context, path string, c Choice, limits Limits) (*Sou
 	open := func(_ context.Context, i int) (*Content, error) {
 		return openBlob(root, blobName(r.Blobs[i].Digest))
 	}
-	return &Source{Image: r.Image, Open: open, close: root.Close}, nil
+	return &Source{Image: r.Image, Open: open, Blobs: r.digests(), close: root.Close}, nil
 }
 
 // reason takes away the path, which stands in front of the message already.

@@ -59,6 +59,15 @@ type Resolved struct {
 	Raw    []byte       // the manifest's own bytes
 }
 
+// digests are those of the layers' blobs.
+func (r *Resolved) digests() []string {
+	out := make([]string, len(r.Blobs))
+	for i, d := range r.Blobs {
+		out[i] = d.Digest
+	}
+	return out
+}
+
 // Resolve goes from an index or manifest to the image's configuration. Every
 // blob on the way is of bounded size and must have the digest that named it.
 //

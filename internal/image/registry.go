@@ -91,7 +91,7 @@ func (r *Registry) Open(ctx context.Context, reference, platform string, limits 
 		}
 		return &Content{Stream: blob}, nil
 	}
-	return &Source{Image: res.Image, Open: open}, nil
+	return &Source{Image: res.Image, Open: open, Blobs: res.digests()}, nil
 }
 
 // Tags lists the tags of a repository, at most limit.

@@ -20,6 +20,11 @@ type Source struct {
 	// Mixed: what Open gives is not exactly the layer that the diff id names, so
 	// nothing may be kept under it.
 	Mixed bool
+	// Blobs are the digests of the layers' bytes as they are stored or sent, named
+	// by a manifest that was hashed; nil for sources that have none. A stream that
+	// Open gives fails when it is not what its digest names; a file is the
+	// caller's to hash.
+	Blobs []string
 	Notes []string
 	close func() error
 }

@@ -31,6 +31,7 @@ type stream struct {
 // ReadStream reads one image from a stream in one pass, layer after layer. An
 // error of a member that the chosen image does not use is ignored.
 func ReadStream(ctx context.Context, r io.Reader, o Options, newSink func() Sink) (*Image, error) {
+	o.Apart = false // what went by cannot be hashed again
 	st := &stream{
 		reading: newReading(ctx, o), newSink: newSink,
 		members: map[string]member{}, data: map[string][]byte{},

@@ -27,10 +27,11 @@ import (
 // processes. It holds nothing that cannot be read again: whatever is damaged,
 // old or too much is left out.
 //
-// Only layers whose content is known to be what their diff id names are put
-// in: read from an engine's own storage, or hashed while they were read. What
-// is kept is believed for every image that names that diff id: every engine
-// compares it when it unpacks the layer.
+// A layer is put in under a digest that this process knows it by: the diff id that
+// an engine's own storage gives it, or the digest that was computed here, outside
+// of the confined reader, of its bytes as they lie in an archive or registry (which
+// is the diff id when they are not compressed). What is kept is believed for every
+// image that names that digest: every engine compares it when it unpacks the layer.
 type Cache struct {
 	dir   string
 	limit int64

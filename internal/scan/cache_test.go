@@ -2,6 +2,7 @@ package scan_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func entries(t *testing.T, dir string) []string {
 
 func TestKnownLayersAreNotReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	layout := "oci-layout:" + imagetest.Write(t, t.TempDir(), sample(t).Layout(t, imagetest.OCIGzip))
+	layout := "oci-layout:" + imagetest.Write(t, t.TempDir(), sample(t).Layout(t, imagetest.OCI))
 	if n := layersRead(t, scan.Options{Target: layout, Cache: openCache(t, dir, 0)}); n != 3 {
 		t.Errorf("first: %d layers read", n)
 	}
@@ -67,6 +68,59 @@ func TestKnownLayersAreNotReadAgain(t *testing.T) {
 	mustScan(t, scan.Options{Target: "oci-layout:" + imagetest.Write(t, t.TempDir(), other.Layout(t, imagetest.OCI)), Cache: openCache(t, dir, 0), Progress: func(p image.Progress) { last = p }})
 	if last.Layers != 1 {
 		t.Errorf("another image: %d layers read", last.Layers)
+	}
+}
+
+// TestCompressedLayersAreKeptByTheirBlob: what its bytes are is known by their
+// digest; that they unpack to the diff id is only the confined reader's word, on
+// which nothing is kept for others that name it.
+func TestCompressedLayersAreKeptByTheirBlob(t *testing.T) {
+	plain := archive(t, sample(t).Archive(t, imagetest.Old))
+	read := func(dir, target string, verify bool) int {
+		t.Helper()
+		return layersRead(t, scan.Options{Target: target, Verify: verify, Cache: openCache(t, dir, 0)})
+	}
+	layout := "oci-layout:" + imagetest.Write(t, t.TempDir(), sample(t).Layout(t, imagetest.OCIGzip))
+	for name, first := range map[string]string{"a layout": layout, "an archive": "oci-archive:" + archive(t, sample(t).Archive(t, imagetest.OCIGzip))} {
+		dir := t.TempDir()
+		if n := read(dir, first, true); n != 3 {
+			t.Errorf("%s, first: %d layers read", name, n)
+		}
+		if n := read(dir, layout, false); n != 0 {
+			t.Errorf("%s, then the layout: %d layers read", name, n)
+		}
+		if n := read(dir, plain, false); n != 3 {
+			t.Errorf("%s, then plain: %d layers read", name, n)
+		}
+	}
+	// A whole archive that is compressed went by as a stream: nobody hashed it here.
+	dir := t.TempDir()
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	if _, err := w.Write(sample(t).Archive(t, imagetest.Old)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := read(dir, archive(t, zipped.Bytes()), true); n != 3 || len(entries(t, dir)) > 0 {
+		t.Errorf("compressed as a whole: %d layers read, %d kept", n, len(entries(t, dir)))
+	}
+}
+
+// TestADamagedBlobOfALayoutIsRefused: its file is hashed on this side of the
+// confinement.
+func TestADamagedBlobOfALayoutIsRefused(t *testing.T) {
+	i := sample(t)
+	dir := imagetest.Write(t, t.TempDir(), i.Layout(t, imagetest.OCI))
+	blob := filepath.Join(dir, "blobs", "sha256", imagetest.Digest(i.Layers[1]))
+	data := bytes.ReplaceAll(slices.Clone(i.Layers[1]), []byte("4.17.15"), []byte("4.17.21"))
+	if err := os.WriteFile(blob, append(data, make([]byte, 512)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept := t.TempDir()
+	if _, err := scan.Image(t.Context(), scan.Options{Target: "oci-layout:" + dir, Cache: openCache(t, kept, 0)}); err == nil || !strings.Contains(err.Error(), "its content has the digest") {
+		t.Errorf("a damaged blob: %v", err)
 	}
 }
 

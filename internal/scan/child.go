@@ -77,7 +77,7 @@ func (c *child) read(ctx context.Context) (gaps []string, err error) {
 
 func (c *child) options() image.Options {
 	return image.Options{
-		Want: c.Want, Platform: c.Platform, Verify: c.Verify, Limits: c.Limits,
+		Want: c.Want, Platform: c.Platform, Verify: c.Verify, Apart: c.Apart, Limits: c.Limits,
 		Progress: func(p image.Progress) { c.out.send(message{Progress: &p}) },
 	}
 }

@@ -143,7 +143,8 @@ func readExport(ctx context.Context, r *reading, engine *image.Docker, found ima
 		_, err := io.Copy(pw, export)
 		copied <- errors.Join(err, pw.Close())
 	}()
-	rep, err := r.archive(ctx, pr, request{Read: readStream}, true)
+	r.expected = found.DiffIDs
+	rep, err := r.archive(ctx, pr, request{Read: readStream})
 	pr.Close() // ends the copy with EPIPE when the child stopped early
 	if copyErr := <-copied; err != nil && copyErr != nil && !isPipeError(copyErr) {
 		return nil, fmt.Errorf("docker (%s) broke off its export: %w", r.Engine, copyErr)

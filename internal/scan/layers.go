@@ -23,7 +23,8 @@ type feeder struct {
 	wants   func(image.Entry) bool
 	limits  image.Limits
 	control *os.File
-	slots   chan struct{} // one for each layer that is open
+	slots   chan struct{}   // one for each layer that is open
+	hashing context.Context // of files: to the end, whatever the child made of them
 	busy    sync.WaitGroup
 
 	mu   sync.Mutex
@@ -33,6 +34,8 @@ type feeder struct {
 
 // readSource reads the layers of src that todo lists.
 func readSource(ctx context.Context, s *session, src *image.Source, todo []int) (outcome, error) {
+	hashing, stopHashing := context.WithCancel(ctx)
+	defer stopHashing()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	control, child, err := socketPair(unix.SOCK_SEQPACKET)
@@ -44,7 +47,7 @@ func readSource(ctx context.Context, s *session, src *image.Source, todo []int) 
 	if err != nil {
 		return outcome{}, errors.Join(err, control.Close())
 	}
-	f := &feeder{src: src, wants: p.wants, limits: s.o.Limits, control: control, slots: make(chan struct{}, openLayers)}
+	f := &feeder{src: src, wants: p.wants, limits: s.o.Limits, control: control, hashing: hashing, slots: make(chan struct{}, openLayers)}
 	s.request.Read, s.request.Layers, s.request.Verify = readLayers, len(todo), !src.Trusted && !src.Mixed
 	// A layer's slot is free when its result is there.
 	s.onLayer = func(*layerResult) {
@@ -64,6 +67,9 @@ func readSource(ctx context.Context, s *session, src *image.Source, todo []int) 
 	}()
 	got, err := s.run(ctx, child)
 	cancel()
+	if err != nil {
+		stopHashing()
+	}
 	child.Close() // with the descriptors that nobody took: whoever feeds them is let go
 	<-fed
 	f.busy.Wait()
@@ -115,8 +121,7 @@ func (f *feeder) layer(ctx context.Context, i int) error {
 	}
 	switch {
 	case content.File != nil:
-		defer content.File.Close()
-		return f.order(order{Index: i, Kind: orderFile, Size: content.Size}, content.File)
+		return f.file(i, content)
 	case content.Folder != nil:
 		return f.folder(ctx, i, *content.Folder)
 	}
@@ -141,6 +146,22 @@ func (f *feeder) order(o order, file *os.File) error {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	return nil
+}
+
+// file hands a file over. It is hashed here meanwhile: what the child says of its
+// content is kept for whoever names that digest.
+func (f *feeder) file(i int, content *image.Content) error {
+	f.busy.Go(func() {
+		defer content.File.Close()
+		got, err := image.Digest(f.hashing, io.NewSectionReader(content.File, 0, content.Size))
+		if err == nil && got != f.src.Blobs[i] {
+			err = fmt.Errorf("blob %s: its content has the digest %s: it is damaged or forged", f.src.Blobs[i], got)
+		}
+		if err != nil {
+			f.fail(fmt.Errorf("layer %d: %w", i, err))
+		}
+	})
+	return f.order(order{Index: i, Kind: orderFile, Size: content.Size}, content.File)
 }
 
 // stream copies a blob into the child. A blob that is not what its digest

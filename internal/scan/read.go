@@ -21,6 +21,8 @@ type reading struct {
 	key     inventory.Key
 	results []*layerResult
 	notes   []string
+	// expected are the diff ids that an engine says the exported image has.
+	expected []string
 }
 
 func newReading(o Options) *reading {
@@ -33,8 +35,9 @@ func newReading(o Options) *reading {
 	return r
 }
 
-// known fills in the layers that the cache holds, and says which.
-func (r *reading) known(img *image.Image) []bool {
+// known fills in the layers that the cache holds, and says which. blobs, when not
+// nil, are the digests by which the source names what it gives.
+func (r *reading) known(img *image.Image, blobs []string) []bool {
 	r.results = make([]*layerResult, len(img.Layers))
 	known := make([]bool, len(img.Layers))
 	if r.Cache == nil {
@@ -42,28 +45,34 @@ func (r *reading) known(img *image.Image) []bool {
 	}
 	for i, l := range img.Layers {
 		r.results[i] = r.Cache.get(l.DiffID, r.look())
+		if r.results[i] == nil && blobs != nil {
+			r.results[i] = r.Cache.get(blobs[i], r.look())
+		}
 		known[i] = r.results[i] != nil
 	}
 	return known
 }
 
-// keep puts a layer that was read into the cache.
-func (r *reading) keep(diffID string, result *layerResult) {
+// keep puts a layer that was read into the cache, under a digest that this
+// process knows it by: one that it computed, or that an engine told it. What the
+// confined reader says about digests is no reason to believe its results for
+// other images. The results themselves are its word.
+func (r *reading) keep(digest string, result *layerResult) {
 	failed := func(c event.Content) bool { return c.Failed }
 	if r.Cache == nil || slices.ContainsFunc(slices.Collect(maps.Values(result.Found)), failed) {
 		return // what an engine did not say now, it may say next time
 	}
-	if err := r.Cache.put(diffID, r.look(), result); err != nil && len(r.notes) == 0 {
+	if err := r.Cache.put(digest, r.look(), result); err != nil && len(r.notes) == 0 {
 		r.notes = append(r.notes, "layers were not kept for the next scan: "+err.Error())
 	}
 }
 
 // archive reads an image archive from f: a file, or a pipe as a stream.
-func (r *reading) archive(ctx context.Context, f *os.File, req request, trusted bool) (*report.Report, error) {
+func (r *reading) archive(ctx context.Context, f *os.File, req request) (*report.Report, error) {
 	req.Key = r.key
 	s := newSession(r.Options, req)
 	if r.Cache != nil && req.Read == readArchive && !req.Verify {
-		s.request.Ask, s.onImage = true, r.known
+		s.request.Ask, s.onImage = true, func(img *image.Image) []bool { return r.known(img, nil) }
 	}
 	got, err := s.run(ctx, f)
 	if err != nil {
@@ -73,14 +82,18 @@ func (r *reading) archive(ctx context.Context, f *os.File, req request, trusted 
 	if img == nil {
 		return nil, errors.New("the confined reader did not say what the image is; please report it")
 	}
+	proven, err := r.proven(ctx, f, req, img)
+	if err != nil {
+		return nil, err
+	}
 	if len(r.results) != len(img.Layers) {
 		r.results = make([]*layerResult, len(img.Layers))
 	}
 	for i := range img.Layers {
 		if result := got.layers[i]; result != nil {
 			r.results[i] = result
-			if (trusted || req.Verify) && len(img.Gaps) == 0 {
-				r.keep(img.Layers[i].DiffID, result)
+			if proven != nil && len(img.Gaps) == 0 {
+				r.keep(proven[i], result)
 			}
 		}
 		if r.results[i] == nil {
@@ -88,6 +101,25 @@ func (r *reading) archive(ctx context.Context, f *os.File, req request, trusted 
 		}
 	}
 	return r.report(img, got)
+}
+
+// proven are digests by which the layers of an archive may be kept; nil when
+// there are none: only the reader says what they are.
+func (r *reading) proven(ctx context.Context, f *os.File, req request, img *image.Image) ([]string, error) {
+	ids := make([]string, len(img.Layers))
+	for i, l := range img.Layers {
+		ids[i] = l.DiffID
+	}
+	switch {
+	case r.expected != nil: // an engine's export
+		if slices.Equal(ids, r.expected) {
+			return ids, nil
+		}
+		return nil, nil
+	case !req.Verify || req.Read != readArchive || img.ConfigAt == image.Extent{}: // not asked for; a stream; compressed as a whole
+		return nil, nil
+	}
+	return image.Proof(ctx, f, req.Size, img, r.Limits)
 }
 
 func (r *reading) report(img *image.Image, got outcome) (*report.Report, error) {
@@ -106,12 +138,18 @@ func (r *reading) source(ctx context.Context, src *image.Source) (*report.Report
 	if src.Mixed {
 		r.Cache = nil
 	}
-	known := r.known(img)
+	known := r.known(img, src.Blobs)
+	digests := src.Blobs
+	if digests == nil { // an engine's word
+		for _, l := range img.Layers {
+			digests = append(digests, l.DiffID)
+		}
+	}
 	var todo []int
 	first := map[string]int{}
-	for i, l := range img.Layers {
-		if _, twice := first[l.DiffID]; !known[i] && !twice {
-			first[l.DiffID] = i
+	for i := range img.Layers {
+		if _, twice := first[digests[i]]; !known[i] && !twice {
+			first[digests[i]] = i
 			todo = append(todo, i)
 		}
 	}
@@ -126,7 +164,7 @@ func (r *reading) source(ctx context.Context, src *image.Source) (*report.Report
 		if known[i] {
 			continue
 		}
-		result := got.layers[first[l.DiffID]]
+		result := got.layers[first[digests[i]]]
 		switch {
 		case result == nil:
 			return nil, fmt.Errorf("layer %d: the confined reader did not answer for it; please report it", i)
@@ -136,8 +174,8 @@ func (r *reading) source(ctx context.Context, src *image.Source) (*report.Report
 			return nil, fmt.Errorf("layer %d: its content has the digest %s, the config names %s: the image is damaged or forged", i, clean(result.DiffID), l.DiffID)
 		}
 		// What was not seen whole is not kept: who reads it next may see more.
-		if r.results[i] = result; i == first[l.DiffID] && len(got.gaps) == 0 {
-			r.keep(l.DiffID, result)
+		if r.results[i] = result; i == first[digests[i]] && len(got.gaps) == 0 {
+			r.keep(digests[i], result)
 		}
 	}
 	rep, err := r.report(img, got)

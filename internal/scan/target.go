@@ -216,11 +216,11 @@ func (t Target) readArchive(ctx context.Context, r *reading) (*report.Report, er
 	if info.IsDir() {
 		return nil, errors.New("is a folder, not an archive; make one with `docker save -o FILE IMAGE`, or name an OCI layout with oci-layout:FOLDER")
 	}
-	req := request{Read: readArchive, Want: t.want, Size: info.Size(), Verify: r.Verify}
+	req := request{Read: readArchive, Want: t.want, Size: info.Size(), Verify: r.Verify, Apart: r.Verify}
 	if !info.Mode().IsRegular() {
 		req.Read = readStream
 	}
-	rep, err := r.archive(ctx, f, req, false)
+	rep, err := r.archive(ctx, f, req)
 	if err == nil && r.Verify {
 		rep.Integrity = report.Hashed
 	}

@@ -33,6 +33,7 @@ type request struct {
 	Size     int64 // of an archive or document
 	Layers   int   // how many orders there will be, for the progress
 	Verify   bool
+	Apart    bool // see image.Options
 	Key      inventory.Key
 	Look     Look
 	Engine   string // name of the malware scanner
