@@ -34,7 +34,7 @@ func (o *outputFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.format, "format", "table", "of the report: "+formatNames())
 	f.StringVar(&o.output, "output", "", "write the report to this file instead of standard output")
 	f.StringArrayVar(&o.reports, "report", nil, "write one more report, as FORMAT=FILE; may be given several times")
-	f.BoolVar(&o.all, "all", false, "in the table, name every vulnerability of every package")
+	f.BoolVar(&o.all, "all", false, "in the table, list everything: each vulnerability, secret, package and gap")
 }
 
 func formatNames() string {

@@ -19,6 +19,15 @@ func (t *table) malware(all []event.Malware) {
 
 func (t *table) secrets(all []event.Secret) {
 	var rows [][]cell
+	if len(all) > manySecrets && !t.all {
+		for _, g := range grouped(worst(all, func(s event.Secret) event.Severity { return s.Severity }), func(s *event.Secret) string { return s.Rule }) {
+			s := g.first
+			rows = append(rows, append([]cell{{string(s.Severity), severityColour(s.Severity)}, {s.Title, ""}}, g.places(place(s.Place))...))
+		}
+		t.grid([]string{"SEVERITY", "SECRET", "PLACES", "FIRST IN"}, rows)
+		t.line("%s", t.paint(fmt.Sprintf("%d secrets, by kind; --all names each", len(all)), dim))
+		return
+	}
 	for _, s := range worst(all, func(s event.Secret) event.Severity { return s.Severity }) {
 		rows = append(rows, []cell{{string(s.Severity), severityColour(s.Severity)}, {s.Title, ""}, {s.Excerpt, dim}, {place(s.Place), ""}, {layerIn(s.Place), dim}})
 	}

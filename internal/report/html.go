@@ -27,6 +27,8 @@ type htmlPage struct {
 	Excluded                                                 []htmlIssue
 	Packages                                                 []htmlPackage
 	Layers                                                   []Layer
+	Licenses                                                 []htmlLicense
+	Engines                                                  string
 	Gaps, Notes                                              []string
 	Compared                                                 []string
 }
@@ -45,6 +47,10 @@ type (
 		Severity, ID, URL, Title, Fix, Where, Layer, Reason string
 	}
 	htmlPackage struct{ Name, Version, Ecosystem, Licenses, Layer, Path string }
+	htmlLicense struct {
+		Expression, Path string
+		Files            int
+	}
 )
 
 // HTML writes the report as one page for a browser, light or dark as the
@@ -63,7 +69,7 @@ func htmlOf(r *Report) htmlPage {
 		Name: Printable(r.name()), Digest: Printable(r.Image.Digest), Platform: Printable(r.Image.Platform),
 		System: Printable(cmp.Or(r.Distro.Name, joined(" ", r.Distro.ID, r.Distro.Version), "unknown") + endOfLife(r)),
 		Tool:   Printable(r.Tool), Time: timestamp(r.Time), Intelligence: Printable(r.intelligence()), Sentence: r.Sentence(),
-		Verdict: printableVerdict(r.Verdict), Gaps: printables(r.Gaps), Notes: printables(r.Notes),
+		Verdict: printableVerdict(r.Verdict), Gaps: printables(r.gapsToTell()), Engines: Printable(strings.Join(r.Engines, ", ")), Notes: printables(r.Notes),
 	}
 	for _, l := range r.Layers {
 		l.Step, l.DiffID = Printable(l.Step), Printable(l.DiffID)
@@ -88,11 +94,14 @@ func htmlOf(r *Report) htmlPage {
 	p.advise(r.Advice)
 	p.kinds(r)
 	p.compare(r.Compared)
-	for i := range r.Packages {
-		x := &r.Packages[i]
+	for _, g := range grouped(r.Packages, sameProgram) {
+		x := &g.first
 		p.Packages = append(p.Packages, htmlPackage{
-			Printable(x.Name), Printable(x.Version), Printable(x.Ecosystem), Printable(strings.Join(x.Licenses, ", ")), Printable(layerOf(x)), Printable(x.Path),
+			Printable(x.Name), Printable(x.Version), Printable(x.Ecosystem), Printable(strings.Join(x.Licenses, ", ")), Printable(layerOf(x)), Printable(x.Path) + andMore(len(g.all)),
 		})
+	}
+	for _, g := range grouped(r.Licenses, sameLicense) {
+		p.Licenses = append(p.Licenses, htmlLicense{Printable(g.first.Expression), Printable(place(g.first.Place)), len(g.all)})
 	}
 	return p
 }
@@ -114,7 +123,9 @@ func (p *htmlPage) advise(a *Advice) {
 func (p *htmlPage) kinds(r *Report) {
 	for _, k := range r.issues() {
 		kind := htmlKind{Name: k.name}
-		for _, x := range k.issues {
+		for _, g := range grouped(k.issues, (*issue).same) {
+			x := g.first
+			x.where += andMore(len(g.all))
 			shown := htmlIssue{
 				string(x.severity), Printable(x.id), x.url, Printable(x.title), Printable(x.fix), Printable(x.where), Printable(x.layer), Printable(x.reason),
 			}
@@ -129,6 +140,14 @@ func (p *htmlPage) kinds(r *Report) {
 			p.Kinds = append(p.Kinds, kind)
 		}
 	}
+}
+
+// andMore counts the places after the first.
+func andMore(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf(", in %d places", n)
 }
 
 func (p *htmlPage) compare(d *Difference) {

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -17,6 +18,12 @@ type issue struct {
 	layer          string
 	reason         string // of its rank, or what the engine says
 	excluded       string // why it does not count; empty: it does
+}
+
+// same is what makes issues at several places one line: only packages are in
+// several files.
+func (x *issue) same() string {
+	return strings.Join([]string{x.id, x.where, x.fix, x.layer, x.excluded}, "\x00")
 }
 
 type issueKind struct {
@@ -79,9 +86,17 @@ func whyExcluded(f *event.Finding) string {
 
 func malwareIssue(m *event.Malware) issue {
 	return issue{
-		severity: m.Severity, id: m.Name, title: cmp.Or(m.Reason, "found by "+m.Engine), fix: "remove the file; find out how it came there",
+		severity: m.Severity, id: m.Name, title: cmp.Or(m.Reason, "found by "+m.Engine), reason: foundBy(m), fix: "remove the file; find out how it came there",
 		where: place(m.Place), layer: layerIn(m.Place),
 	}
+}
+
+// foundBy names the engine where the title does not.
+func foundBy(m *event.Malware) string {
+	if m.Reason == "" {
+		return ""
+	}
+	return "found by " + m.Engine
 }
 
 func secretIssue(s *event.Secret) issue {

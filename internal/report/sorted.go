@@ -66,8 +66,10 @@ func plural(n int, one, many string) string {
 func (r *Report) Sentence() string {
 	var what string
 	switch {
+	case r.Intelligence == nil && len(r.Packages) == 0:
+		what = "no packages found"
 	case r.Intelligence == nil:
-		what = fmt.Sprintf("%s found, their vulnerabilities were not judged", plural(len(r.Packages), "package", "packages"))
+		what = plural(len(r.Packages), "package", "packages") + " found; their vulnerabilities are not known without intelligence: run `breakwater intel update`"
 	case len(r.Findings) == 0:
 		what = fmt.Sprintf("no known vulnerability in %s", plural(len(r.Packages), "package", "packages"))
 	default:

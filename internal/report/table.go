@@ -16,45 +16,53 @@ import (
 type Look struct {
 	Colour bool // for terminals only
 	Width  int  // of the terminal, in characters; 0: lines may be long
-	All    bool // name every vulnerability, however many there are
+	All    bool // list everything, however much there is
 }
 
 // Table writes the report for people: what matters first, then the lists.
 // Everything that comes from the image is made printable first.
 func Table(w io.Writer, r *Report, look Look) error {
-	t := &table{w: bufio.NewWriter(w), colour: look.Colour, width: look.Width}
+	t := &table{w: bufio.NewWriter(w), colour: look.Colour, width: look.Width, all: look.All}
 	t.head(r)
 	t.verdict(r.Verdict, r.Gaps)
 	t.difference(r.Compared)
 	t.advice(r.Advice)
 	switch {
 	case r.Intelligence == nil:
-		t.packages(r.Packages)
+		t.packages(r)
 	case len(r.Findings) > manyFindings && !look.All:
 		t.findingsByPackage(r)
 	default:
-		t.findings(r.Findings)
+		t.findings(r)
 	}
 	t.malware(r.Malware)
 	t.secrets(r.Secrets)
 	t.misconfigurations(r.Misconfigurations)
 	t.signatures(r.Signatures)
 	t.licenses(r.Packages)
+	t.licenseFiles(r.Licenses)
 	t.excluded(r)
-	t.sentences("not judged", r.Gaps)
+	t.sentences("not judged", r.gapsToTell())
 	t.sentences("notes", r.Notes)
 	t.line("")
-	t.line("%s", r.Sentence())
+	t.whole("%s", hang(r.Sentence(), 0, t.width))
 	return t.w.Flush()
 }
 
-// manyFindings is how many are still read one by one.
-const manyFindings = 60
+// How many are still read one by one. More of them are summed up, unless all are
+// asked for.
+const (
+	manyFindings = 60
+	manySecrets  = 30
+	manyPackages = 200
+	manyGaps     = 20
+)
 
 type table struct {
 	w      *bufio.Writer
 	colour bool
 	width  int
+	all    bool
 }
 
 // line writes one line, broken at words where the terminal ends; errors stay
@@ -69,18 +77,25 @@ func (t *table) whole(format string, args ...any) { fmt.Fprintf(t.w, format+"\n"
 // wrap breaks a line at words; what follows is indented a little deeper. Width
 // 0 is none.
 func wrap(line string, width int) string {
+	text := strings.TrimLeft(line, " -?")
+	indent := len(line) - len(text)
+	if indent == 0 {
+		indent = 10
+	}
+	return hang(line, indent, width)
+}
+
+// hang breaks a line at words; what follows begins in column indent.
+func hang(line string, column, width int) string {
 	if width <= 0 || visible(line) <= width {
 		return line
 	}
 	text := strings.TrimLeft(line, " -?")
 	first := line[:len(line)-len(text)]
-	indent := strings.Repeat(" ", min(max(len(first), 10), width/2))
-	if len(first) > 0 {
-		indent = indent[:len(first)]
-	}
+	indent := strings.Repeat(" ", min(column, width/2))
 	var b strings.Builder
 	b.WriteString(first)
-	column := len(first)
+	column = len(first)
 	for i, word := range strings.Split(text, " ") {
 		switch {
 		case i == 0:
@@ -150,7 +165,16 @@ func (t *table) head(r *Report) {
 	if r.Intelligence != nil {
 		row("matched", "with intelligence "+r.Intelligence.Version)
 	}
+	row("malware", engines(r))
 	row("found", found(r))
+}
+
+// engines names those that looked for malware.
+func engines(r *Report) string {
+	if len(r.Engines) == 0 {
+		return ""
+	}
+	return "looked for by " + strings.Join(r.Engines, ", ")
 }
 
 // endOfLife says so when the distribution's support has ended by then.
@@ -207,7 +231,10 @@ func (t *table) grid(title []string, rows [][]cell) {
 	}
 	for _, row := range rows {
 		for i := range row {
-			row[i].text = shorten(Printable(row[i].text), maxCell)
+			row[i].text = Printable(row[i].text)
+			if !isPlace(title[i]) || t.width == 0 {
+				row[i].text = shorten(row[i].text, maxCell)
+			}
 			width[i] = max(width[i], utf8.RuneCountInString(row[i].text))
 		}
 	}
@@ -218,9 +245,13 @@ func (t *table) grid(title []string, rows [][]cell) {
 	}
 	t.line("")
 	for _, row := range append([][]cell{heads}, rows...) {
-		t.gridRow(row, width)
+		t.gridRow(title, row, width)
 	}
 }
+
+// isPlace says that a column holds paths, or names like them, whose end tells
+// more than their middle.
+func isPlace(title string) bool { return title == "IN" || title == "FIRST IN" || title == "PACKAGE" }
 
 // fit makes columns narrower until a line fits the terminal: the last one,
 // which explains, then the widest. A column keeps what a name or a version needs.
@@ -245,9 +276,12 @@ func (t *table) fit(width []int) {
 	}
 }
 
-func (t *table) gridRow(row []cell, width []int) {
+func (t *table) gridRow(title []string, row []cell, width []int) {
 	var b strings.Builder
 	for i, c := range row {
+		if isPlace(title[i]) {
+			c.text = shortenMiddle(c.text, width[i])
+		}
 		c.text = shorten(c.text, width[i])
 		pad := width[i] - utf8.RuneCountInString(c.text) + 2
 		if i == len(row)-1 {
@@ -268,9 +302,24 @@ func shorten(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-func (t *table) findings(findings []event.Finding) {
+// shortenMiddle keeps the beginning and, longer, the end.
+func shortenMiddle(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) <= n || n < 3 {
+		return s
+	}
+	head := (n - 1) / 3
+	return string(runes[:head]) + "…" + string(runes[len(runes)-(n-1-head):])
+}
+
+func (t *table) findings(r *Report) {
 	var rows [][]cell
-	for _, f := range byRank(findings) {
+	groups := grouped(byRank(r.Findings), func(f *event.Finding) string {
+		return f.ID + "\x00" + f.FixedVersion + "\x00" + sameProgram(&f.Package)
+	})
+	many, layers := several(groups), layersOf(r)
+	for _, g := range groups {
+		f := g.first
 		id := f.ID
 		switch {
 		case f.KnownExploited:
@@ -282,12 +331,32 @@ func (t *table) findings(findings []event.Finding) {
 		if fix == "" {
 			fix, fixColour = "("+cmp.Or(string(f.State), "no fix")+")", dim
 		}
-		rows = append(rows, []cell{
-			{string(f.Severity), severityColour(f.Severity)}, {id, ""}, {f.Package.Name, ""}, {f.Package.Version, ""},
-			{fix, fixColour}, {layerOf(&f.Package), dim},
-		})
+		row := []cell{{string(f.Severity), severityColour(f.Severity)}, {id, ""}, {f.Package.Name, ""}, {f.Package.Version, ""}, {fix, fixColour}}
+		rows = append(rows, append(row, whereOf(g, f.Package, many, layers)...))
 	}
-	t.grid([]string{"SEVERITY", "VULNERABILITY", "PACKAGE", "VERSION", "FIXED IN", "LAYER"}, rows)
+	t.grid(append([]string{"SEVERITY", "VULNERABILITY", "PACKAGE", "VERSION", "FIXED IN"}, whereTitles(many, layers)...), rows)
+}
+
+// whereOf are a row's last cells: how many files hold it, with the first of them,
+// and the layer, each only where it tells something.
+func whereOf[T any](g group[T], p event.Package, many, layers bool) (cells []cell) {
+	if many {
+		cells = g.places(p.Path)
+	}
+	if layers {
+		cells = append(cells, cell{layerOf(&p), dim})
+	}
+	return cells
+}
+
+func whereTitles(many, layers bool) (titles []string) {
+	if many {
+		titles = []string{"FILES", "FIRST IN"}
+	}
+	if layers {
+		titles = append(titles, "LAYER")
+	}
+	return titles
 }
 
 // layerOf says which layer brought a package, by its step where it is known.
@@ -358,7 +427,11 @@ func (t *table) sentences(title string, lines []string) {
 	}
 	t.line("")
 	t.line("%s", t.paint(title, bold))
-	for _, s := range lines {
+	for i, s := range lines {
+		if i == manyGaps && !t.all && len(lines) > manyGaps+1 {
+			t.line("  %s", t.paint(fmt.Sprintf("and %d more; --all names each", len(lines)-i), dim))
+			return
+		}
 		t.line("  - %s", Printable(s))
 	}
 }

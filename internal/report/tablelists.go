@@ -9,18 +9,28 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
 
-func (t *table) packages(packages []event.Package) {
-	var rows [][]cell
-	for _, p := range packages {
-		rows = append(rows, []cell{{p.Name, ""}, {p.Version, ""}, {p.Ecosystem, ""}, {layerOf(&p), dim}})
+func (t *table) packages(r *Report) {
+	groups := grouped(r.Packages, sameProgram)
+	if len(groups) > manyPackages && !t.all {
+		t.line("")
+		t.line("%s", t.paint(fmt.Sprintf("%d different packages; --all lists them, --format html shows them in a browser", len(groups)), dim))
+		return
 	}
-	t.grid([]string{"PACKAGE", "VERSION", "ECOSYSTEM", "LAYER"}, rows)
+	many, layers := several(groups), layersOf(r)
+	var rows [][]cell
+	for _, g := range groups {
+		p := g.first
+		rows = append(rows, append([]cell{{p.Name, ""}, {p.Version, ""}, {p.Ecosystem, ""}}, whereOf(g, p, many, layers)...))
+	}
+	t.grid(append([]string{"PACKAGE", "VERSION", "ECOSYSTEM"}, whereTitles(many, layers)...), rows)
 }
 
 // packageFindings is what was found in one package.
 type packageFindings struct {
 	pkg      event.Package
-	findings []event.Finding // ranked
+	findings []event.Finding // ranked, each once
+	files    map[string]bool
+	ids      map[string]bool
 }
 
 // byPackage groups findings, the package that holds the first to look at first.
@@ -28,14 +38,19 @@ func byPackage(findings []event.Finding) []packageFindings {
 	var out []packageFindings
 	known := map[string]int{}
 	for _, f := range byRank(findings) {
-		key := strings.Join([]string{f.Package.Ecosystem, f.Package.Name, f.Package.Version, f.Package.Path, f.Package.Layer}, "\x00")
+		key := sameProgram(&f.Package)
 		i, ok := known[key]
 		if !ok {
 			i = len(out)
 			known[key] = i
-			out = append(out, packageFindings{pkg: f.Package})
+			out = append(out, packageFindings{pkg: f.Package, files: map[string]bool{}, ids: map[string]bool{}})
 		}
-		out[i].findings = append(out[i].findings, f)
+		p := &out[i]
+		p.files[f.Package.Layer+"\x00"+f.Package.Path] = true
+		if !p.ids[f.ID] {
+			p.ids[f.ID] = true
+			p.findings = append(p.findings, f)
+		}
 	}
 	return out
 }
@@ -43,7 +58,9 @@ func byPackage(findings []event.Finding) []packageFindings {
 // findingsByPackage is for images with more findings than anybody reads.
 func (t *table) findingsByPackage(r *Report) {
 	var rows [][]cell
-	for _, p := range byPackage(r.Findings) {
+	all, layers := byPackage(r.Findings), layersOf(r)
+	many := slices.ContainsFunc(all, func(p packageFindings) bool { return len(p.files) > 1 })
+	for _, p := range all {
 		worst, exploited := event.Severity(""), 0
 		for _, f := range p.findings {
 			if f.Severity.Rank() > worst.Rank() {
@@ -61,9 +78,10 @@ func (t *table) findingsByPackage(r *Report) {
 		if fixable(p.findings) == 0 {
 			fix = cell{"none", dim}
 		}
-		rows = append(rows, []cell{{string(worst), severityColour(worst)}, {p.pkg.Name, ""}, {p.pkg.Version, ""}, {n, ""}, fix, {layerOf(&p.pkg), dim}})
+		row := []cell{{string(worst), severityColour(worst)}, {p.pkg.Name, ""}, {p.pkg.Version, ""}, {n, ""}, fix}
+		rows = append(rows, append(row, whereOf(group[string]{all: make([]string, len(p.files))}, p.pkg, many, layers)...))
 	}
-	t.grid([]string{"WORST", "PACKAGE", "VERSION", "VULNERABILITIES", "WITH A FIX", "LAYER"}, rows)
+	t.grid(append([]string{"WORST", "PACKAGE", "VERSION", "VULNERABILITIES", "WITH A FIX"}, whereTitles(many, layers)...), rows)
 	t.line("%s", t.paint(fmt.Sprintf("%d vulnerabilities, by package; --all names each", len(r.Findings)), dim))
 }
 
@@ -75,9 +93,11 @@ func (t *table) misconfigurations(all []event.Misconfiguration) {
 	t.line("%s", t.paint("misconfigurations", bold))
 	for _, m := range worst(all, func(m event.Misconfiguration) event.Severity { return m.Severity }) {
 		x := misconfigurationIssue(&m)
-		t.line("  %s  %s %s", t.paint(fmt.Sprintf("%-8s", m.Severity), severityColour(m.Severity)), Printable(x.title), t.paint(Printable("("+joined(", ", m.ID, x.where)+")"), dim))
+		const column = 12 // of what follows the severity
+		line := fmt.Sprintf("  %s  %s %s", t.paint(fmt.Sprintf("%-8s", m.Severity), severityColour(m.Severity)), Printable(x.title), t.paint(Printable("("+joined(", ", m.ID, x.where)+")"), dim))
+		t.whole("%s", hang(line, column, t.width))
 		if m.Remediation != "" {
-			t.line("            way out: %s", Printable(m.Remediation))
+			t.line("%sway out: %s", strings.Repeat(" ", column), Printable(m.Remediation))
 		}
 	}
 }
@@ -125,6 +145,17 @@ func (t *table) licenses(packages []event.Package) {
 	t.line("")
 	t.line("%s  %s", t.paint("licences", bold), strings.Join(parts, ", "))
 }
+
+// licenseFiles sums up those that belong to no package.
+func (t *table) licenseFiles(all []event.License) {
+	var rows [][]cell
+	for _, g := range grouped(all, sameLicense) {
+		rows = append(rows, append([]cell{{g.first.Expression, ""}}, g.places(place(g.first.Place))...))
+	}
+	t.grid([]string{"LICENCE FILES OF NO PACKAGE", "FILES", "FIRST IN"}, rows)
+}
+
+func sameLicense(l *event.License) string { return l.Expression }
 
 // excluded lists what does not count, with the reason.
 func (t *table) excluded(r *Report) {

@@ -40,7 +40,9 @@ func configured(o *Options, img *image.Image) (*report.Report, error) {
 	for i, l := range img.Layers {
 		rep.Layers = append(rep.Layers, report.Layer{DiffID: l.DiffID, Step: l.Step, Base: i < base})
 	}
-	if err := addMisconfigurations(rep, &img.Config); err != nil {
+	if img.Digest == "" { // a folder or a host: there is no configuration to be wrong
+		rep.Looked = append(rep.Looked, event.LookedMisconfigurations)
+	} else if err := addMisconfigurations(rep, &img.Config); err != nil {
 		return nil, err
 	}
 	if o.Look.Secrets {

@@ -100,6 +100,9 @@ func TestFolder(t *testing.T) {
 		t.Fatalf("%v %s", err, out)
 	}
 	rep := mustScan(t, scan.Options{Target: "dir:" + root})
+	if len(rep.Misconfigurations) > 0 {
+		t.Errorf("a folder has no configuration to be wrong: %+v", rep.Misconfigurations)
+	}
 	want := []string{"curl 7.88.1-10 ", "libc6 2.36-9 ", "lodash 4.17.15 "}
 	if got := found(rep); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
