@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os"
@@ -237,6 +240,44 @@ func TestNoCrowdedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestNoExpressionIsCompiledAtStart: every process of ours, also the confined
+// reader of each scan, would pay for it. sync.OnceValue compiles at first use.
+func TestNoExpressionIsCompiledAtStart(t *testing.T) {
+	for _, p := range packages(t) {
+		if isTestOnly(p.ImportPath) {
+			continue
+		}
+		for _, f := range p.GoFiles {
+			name := filepath.Join(p.Dir, f)
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range file.Decls {
+				if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.VAR && compiles(g) {
+					t.Errorf("%s compiles a regular expression when the program starts: put it into sync.OnceValue", name)
+				}
+			}
+		}
+	}
+}
+
+// compiles says whether a declaration calls into package regexp, but for what
+// stands in a function that is called later.
+func compiles(d ast.Node) (found bool) {
+	ast.Inspect(d, func(n ast.Node) bool {
+		if _, later := n.(*ast.FuncLit); later {
+			return false
+		}
+		if s, ok := n.(*ast.SelectorExpr); ok && strings.Contains(s.Sel.Name, "Compile") {
+			x, ok := s.X.(*ast.Ident)
+			found = found || ok && x.Name == "regexp"
+		}
+		return true
+	})
+	return found
 }
 
 // room is the table's name for a package's room, "" for packages of others.

@@ -3,19 +3,20 @@ package advice
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // pasteable is what a name or version may be made of to stand in a command
 // that somebody pastes into a shell. Names come out of images, so they may
 // have been chosen to hurt; characters that a shell reads are not among these,
 // and neither is a leading dash.
-var pasteable = regexp.MustCompile(`^[A-Za-z0-9@][A-Za-z0-9@/._+:~-]{0,200}$`)
+var pasteable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9@][A-Za-z0-9@/._+:~-]{0,200}$`) })
 
 // command updates the packages with the manager of their ecosystem; empty when
 // there is none, or a name is not fit to be pasted.
 func command(ecosystem string, names []string, versions map[string]string) string {
 	for _, name := range names {
-		if !pasteable.MatchString(name) || !pasteable.MatchString(versions[name]) {
+		if !pasteable().MatchString(name) || !pasteable().MatchString(versions[name]) {
 			return ""
 		}
 	}

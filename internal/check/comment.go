@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,8 +31,8 @@ type comments struct {
 }
 
 var (
-	request = regexp.MustCompile(`(?:^|\s)#\s*breakwater:ignore(-file)?(?:\s+(.*))?$`)
-	until   = regexp.MustCompile(`^until\s+(\S+)\s*`)
+	request = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|\s)#\s*breakwater:ignore(-file)?(?:\s+(.*))?$`) })
+	until   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^until\s+(\S+)\s*`) })
 )
 
 // maxComments is how many requests of one file are followed.
@@ -43,7 +44,7 @@ func readComments(path, text string) comments {
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimRight(line, " \t\r")
 		alone := strings.HasPrefix(strings.TrimSpace(line), "#")
-		if m := request.FindStringSubmatch(line); m != nil && len(cs.list) < maxComments {
+		if m := request().FindStringSubmatch(line); m != nil && len(cs.list) < maxComments {
 			c := parseComment(i+1, m[2])
 			cs.list = append(cs.list, c)
 			switch {
@@ -70,7 +71,7 @@ func parseComment(line int, text string) *comment {
 	c := &comment{line: line}
 	c.id, text, _ = strings.Cut(strings.TrimSpace(text), " ")
 	text = strings.TrimSpace(text)
-	if m := until.FindStringSubmatch(text); m != nil {
+	if m := until().FindStringSubmatch(text); m != nil {
 		end, err := time.Parse(time.DateOnly, m[1])
 		if err != nil {
 			c.wrong = fmt.Sprintf("%q is no date: write until YYYY-MM-DD", m[1])

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -187,11 +188,11 @@ func isYAML(path string) bool {
 }
 
 var (
-	manifest  = regexp.MustCompile(`(?m)^(?:apiVersion:|\{?\s*"apiVersion"\s*:)`)
-	ours      = regexp.MustCompile(`(?m)^apiVersion: breakwater/`)
-	kindLine  = regexp.MustCompile(`(?m)^(?:kind:|\s*"kind"\s*:)|"kind"\s*:`)
-	services  = regexp.MustCompile(`(?m)^(?:services:|\{?\s*"services"\s*:)`)
-	customary = regexp.MustCompile(`^(docker-)?compose([.-].*)?\.(ya?ml|json)$`)
+	manifest  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^(?:apiVersion:|\{?\s*"apiVersion"\s*:)`) })
+	ours      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^apiVersion: breakwater/`) })
+	kindLine  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^(?:kind:|\s*"kind"\s*:)|"kind"\s*:`) })
+	services  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^(?:services:|\{?\s*"services"\s*:)`) })
+	customary = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(docker-)?compose([.-].*)?\.(ya?ml|json)$`) })
 )
 
 // tell says which format a file is; "" for none.
@@ -200,10 +201,10 @@ func tell(path string, data []byte, named bool) string {
 		return kind
 	}
 	switch {
-	case ours.Match(data): // a policy, a trust file
-	case manifest.Match(data) && kindLine.Match(data):
+	case ours().Match(data): // a policy, a trust file
+	case manifest().Match(data) && kindLine().Match(data):
 		return Kubernetes
-	case services.Match(data) && (named || customary.MatchString(strings.ToLower(filepath.Base(path)))):
+	case services().Match(data) && (named || customary().MatchString(strings.ToLower(filepath.Base(path)))):
 		return Compose
 	case named && !isYAML(path):
 		return Dockerfile

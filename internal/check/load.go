@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -74,14 +75,14 @@ func (cs *Checks) put(v document.Value, c *Check) {
 	cs.on[c.On] = append(cs.on[c.On], c)
 }
 
-var idShape = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+var idShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`) })
 
 func parseCheck(v document.Value, envs map[string]*condition.Env) *Check {
 	c := &Check{Source: v.Source()}
 	var when, message document.Value
 	ok := v.Map(document.Fields{
 		"id": func(v document.Value) {
-			if c.ID = v.String(); !idShape.MatchString(c.ID) {
+			if c.ID = v.String(); !idShape().MatchString(c.ID) {
 				v.Fail("%q must be lower-case words and digits joined by hyphens", c.ID)
 			}
 		},

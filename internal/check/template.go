@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 )
@@ -12,12 +13,12 @@ import (
 // template is a sentence with facts of the subject in it, as {container.name}.
 type template string
 
-var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{([^{}]*)\}`) })
 
 // parseTemplate checks every placeholder against the example variables.
 func parseTemplate(v document.Value, variables map[string]any) template {
 	text := v.String()
-	for _, hole := range placeholder.FindAllStringSubmatch(text, -1) {
+	for _, hole := range placeholder().FindAllStringSubmatch(text, -1) {
 		if _, ok := lookUp(variables, hole[1]); !ok {
 			v.Fail("{%s} is no text or number of %s's view", hole[1], strings.SplitN(hole[1], ".", 2)[0])
 		}
@@ -27,7 +28,7 @@ func parseTemplate(v document.Value, variables map[string]any) template {
 
 // fill puts the facts in, each cut to a length that a sentence bears.
 func (t template) fill(variables map[string]any) string {
-	return placeholder.ReplaceAllStringFunc(string(t), func(hole string) string {
+	return placeholder().ReplaceAllStringFunc(string(t), func(hole string) string {
 		word, _ := lookUp(variables, hole[1:len(hole)-1])
 		const most = 120
 		if r := []rune(word); len(r) > most {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	celast "cel.dev/cel-go/common/ast"
@@ -173,11 +174,11 @@ func report(v document.Value, issues *cel.Issues) {
 }
 
 // quoted finds words in the library's messages.
-var quoted = regexp.MustCompile(`'[^' ]+'`)
+var quoted = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`'[^' ]+'`) })
 
 // plain writes operators as people do: == rather than _==_.
 func plain(message string) string {
-	return quoted.ReplaceAllStringFunc(message, func(word string) string {
+	return quoted().ReplaceAllStringFunc(message, func(word string) string {
 		if shown, ok := operators.FindReverse(strings.Trim(word, "'")); ok && shown != "" {
 			return "'" + shown + "'"
 		}

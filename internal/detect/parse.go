@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -41,24 +42,24 @@ func parseRule(v document.Value, env *condition.Env) *Rule {
 	return r
 }
 
-var idShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,62}$`)
+var idShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,62}$`) })
 
 func parseID(v document.Value) string {
 	id := v.String()
-	if id != "" && !idShape.MatchString(id) {
+	if id != "" && !idShape().MatchString(id) {
 		v.Fail("%q must be lower-case letters, digits and hyphens", id)
 	}
 	return id
 }
 
 // techniqueShape is that of ATT&CK technique and sub-technique ids.
-var techniqueShape = regexp.MustCompile(`^T[0-9]{4}(\.[0-9]{3})?$`)
+var techniqueShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^T[0-9]{4}(\.[0-9]{3})?$`) })
 
 func parseAttack(v document.Value) []string {
 	var ids []string
 	v.List(10, func(v document.Value) {
 		id := v.String()
-		if !techniqueShape.MatchString(id) {
+		if !techniqueShape().MatchString(id) {
 			v.Fail("%q is not the id of an ATT&CK technique: write it as T1611 or T1059.004", id)
 		}
 		ids = append(ids, id)

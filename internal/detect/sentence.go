@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -16,12 +17,12 @@ import (
 // template is a sentence with facts of the event in it, as {process.path}.
 type template string
 
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{[^{}]*\}`) })
 
 func parseTemplate(v document.Value) template {
 	text := v.String()
 	words := facts(event.Event{})
-	for _, hole := range placeholder.FindAllString(text, -1) {
+	for _, hole := range placeholder().FindAllString(text, -1) {
 		if _, ok := words[hole[1:len(hole)-1]]; !ok {
 			v.Fail("%s is no fact of an event: use one of %s", hole, factNames())
 		}
@@ -43,7 +44,7 @@ func factNames() string {
 
 func (t template) fill(ev event.Event) string {
 	words := facts(ev)
-	return placeholder.ReplaceAllStringFunc(string(t), func(hole string) string { return words[hole[1:len(hole)-1]] })
+	return placeholder().ReplaceAllStringFunc(string(t), func(hole string) string { return words[hole[1:len(hole)-1]] })
 }
 
 // facts are the words that sentences may use; what is not known has a word

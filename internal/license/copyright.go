@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 const maxParagraphs = 2000
@@ -17,7 +18,7 @@ func Copyright(content []byte) string {
 		return dep5(content)
 	}
 	var found []string
-	for _, m := range common.FindAllSubmatch(content, 50) {
+	for _, m := range common().FindAllSubmatch(content, 50) {
 		// Whether "or later" holds stands in prose; the base is what is sure.
 		found = append(found, string(m[1]))
 	}
@@ -25,7 +26,9 @@ func Copyright(content []byte) string {
 }
 
 // common are the licences that Debian has installed once for all.
-var common = regexp.MustCompile(`/usr/share/common-licenses/((?:L?GPL|GFDL|Apache|MPL|CC0|Artistic|BSD)(?:-[0-9](?:\.[0-9])?)?)`)
+var common = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`/usr/share/common-licenses/((?:L?GPL|GFDL|Apache|MPL|CC0|Artistic|BSD)(?:-[0-9](?:\.[0-9])?)?)`)
+})
 
 func isDEP5(content []byte) bool {
 	head := content[:min(len(content), 1000)]

@@ -22,7 +22,7 @@ func Normalise(stated string) string {
 		return e.rename(name).String()
 	}
 	// Old habits: "MIT/Apache-2.0", "GPL-2+ and LGPL-2.1+", "MIT, BSD".
-	for _, form := range oldForms {
+	for _, form := range oldForms() {
 		parts := form.split.Split(stated, 20)
 		if len(parts) < 2 {
 			continue
@@ -38,13 +38,17 @@ func Normalise(stated string) string {
 	return reference(stated)
 }
 
-var oldForms = []struct {
+type oldForm struct {
 	split    *regexp.Regexp
 	operator string
-}{
-	{regexp.MustCompile(`(?i)\s+or\s+|\s*/\s*|\s*\|\|?\s*`), " OR "},
-	{regexp.MustCompile(`(?i)\s+and\s+|\s*[,;&]\s*`), " AND "},
 }
+
+var oldForms = sync.OnceValue(func() []oldForm {
+	return []oldForm{
+		{regexp.MustCompile(`(?i)\s+or\s+|\s*/\s*|\s*\|\|?\s*`), " OR "},
+		{regexp.MustCompile(`(?i)\s+and\s+|\s*[,;&]\s*`), " AND "},
+	}
+})
 
 func wrapped(expression, operator string) string {
 	if operator == " AND " && strings.Contains(expression, " OR ") {
@@ -91,10 +95,10 @@ func name(id string) string {
 	return reference(id)
 }
 
-var notID = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+var notID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^A-Za-z0-9.-]+`) })
 
 func reference(s string) string {
-	s = strings.Trim(notID.ReplaceAllString(s, "-"), "-.")
+	s = strings.Trim(notID().ReplaceAllString(s, "-"), "-.")
 	if s == "" {
 		return ""
 	}
@@ -108,7 +112,7 @@ func lookup(s string) (string, bool) {
 	return id, ok
 }
 
-var notName = regexp.MustCompile(`[\s_,"'()-]+`)
+var notName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[\s_,"'()-]+`) })
 
 // fold makes spellings of one name alike.
 func fold(s string) string {
@@ -118,7 +122,7 @@ func fold(s string) string {
 	s = strings.TrimPrefix(s, "osi approved :: ")
 	s = strings.TrimPrefix(s, "the ")
 	s = strings.ReplaceAll(s, "licence", "license")
-	return strings.Trim(notName.ReplaceAllString(s, " "), " ")
+	return strings.Trim(notName().ReplaceAllString(s, " "), " ")
 }
 
 var spellings = sync.OnceValue(func() map[string]string {

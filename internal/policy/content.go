@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -45,7 +46,9 @@ func parseContentLimit(v document.Value) *contentLimit {
 }
 
 // contentNames are names of rules and malware, and places in a configuration.
-var contentNames = regexp.MustCompile(`^((env|label|history|command):)?[A-Za-z0-9][A-Za-z0-9._:/-]*$`)
+var contentNames = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^((env|label|history|command):)?[A-Za-z0-9][A-Za-z0-9._:/-]*$`)
+})
 
 func parseContentExcept(v document.Value) contentExcept {
 	s := v.String()
@@ -55,7 +58,7 @@ func parseContentExcept(v document.Value) contentExcept {
 			v.Fail("%q %s", s, problem)
 		}
 		return contentExcept{path: &hostPattern{text: s, parts: split(s)}}
-	case s != "" && !contentNames.MatchString(s):
+	case s != "" && !contentNames().MatchString(s):
 		v.Fail("%q is neither a rule's id, a path that begins with /, nor env:NAME, label:NAME, history:NUMBER, command:entrypoint or command:cmd", s)
 	}
 	return contentExcept{name: s}

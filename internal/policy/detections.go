@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -67,11 +68,11 @@ func detectionIDs(v document.Value) []detectionRef {
 	return refs
 }
 
-var detectionShape = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+var detectionShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`) })
 
 func detectionID(v document.Value) string {
 	id := v.String()
-	if id != "" && id != AllDetections && !detectionShape.MatchString(id) {
+	if id != "" && id != AllDetections && !detectionShape().MatchString(id) {
 		v.Fail("%q is not the id of a detection: lower-case letters, digits, hyphens and underscores", id)
 	}
 	return id

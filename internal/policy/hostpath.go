@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 )
@@ -54,7 +55,7 @@ func badHostPattern(text string) string {
 }
 
 // processRoot is the way round through the root of a process or thread.
-var processRoot = regexp.MustCompile(`^/proc/[^/]+(/task/[^/]+)?/root(/|$)`)
+var processRoot = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/proc/[^/]+(/task/[^/]+)?/root(/|$)`) })
 
 // hostPath gives a path one spelling: cleaned, the links that every
 // distribution has followed, and the way round through a process's root taken
@@ -62,7 +63,7 @@ var processRoot = regexp.MustCompile(`^/proc/[^/]+(/task/[^/]+)?/root(/|$)`)
 func hostPath(p string) string {
 	p = path.Clean("/" + p)
 	for {
-		m := processRoot.FindString(p)
+		m := processRoot().FindString(p)
 		if m == "" {
 			break
 		}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -31,8 +32,8 @@ type origin struct {
 }
 
 var (
-	signerShape = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
-	digestShape = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	signerShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`) })
+	digestShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 )
 
 func (o *origin) fields(fields document.Fields) {
@@ -51,11 +52,11 @@ func (o *origin) fields(fields document.Fields) {
 	}
 	fields["signedBy"] = func(v document.Value) {
 		o.signedSource = v.Source()
-		o.signedBy = words(v, signerShape, "the name of a signer: lower-case letters, digits, dots and hyphens")
+		o.signedBy = words(v, signerShape(), "the name of a signer: lower-case letters, digits, dots and hyphens")
 	}
 	fields["approved"] = func(v document.Value) {
 		o.approvedSource = v.Source()
-		o.approved = words(v, digestShape, "a digest: sha256: and 64 hexadecimal digits")
+		o.approved = words(v, digestShape(), "a digest: sha256: and 64 hexadecimal digits")
 	}
 	fields["bases"] = func(v document.Value) {
 		o.basesSource = v.Source()
@@ -160,7 +161,7 @@ func parseMisconfigurations(v document.Value) *misconfigurations {
 	ids := func(v document.Value) []string {
 		list := v.Strings(maxOrigins)
 		for i, id := range list {
-			if id != "" && !detectionShape.MatchString(id) {
+			if id != "" && !detectionShape().MatchString(id) {
 				v.Fail("%q is not the id of a check (item %d)", id, i)
 			}
 		}

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -95,13 +96,13 @@ func (ps parser) policy(v document.Value, p *Policy) {
 	}
 }
 
-var nameShape = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var nameShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`) })
 
 func (ps parser) metadata(v document.Value, p *Policy) {
 	ok := v.Map(document.Fields{
 		"name": func(v document.Value) {
 			p.Name = v.String()
-			if p.Name != "" && !nameShape.MatchString(p.Name) {
+			if p.Name != "" && !nameShape().MatchString(p.Name) {
 				v.Fail("%q must be 1 to 63 lower-case letters, digits, dots and hyphens, and begin and end with a letter or digit", p.Name)
 			}
 		},
@@ -186,7 +187,7 @@ func parseRules(v document.Value, section string, env *condition.Env) []rule {
 		ok := v.Map(document.Fields{
 			"id": func(v document.Value) {
 				r.id = v.String()
-				if r.id != "" && !nameShape.MatchString(r.id) {
+				if r.id != "" && !nameShape().MatchString(r.id) {
 					v.Fail("%q must be lower-case letters, digits, dots and hyphens", r.id)
 				}
 				if seen[r.id] {

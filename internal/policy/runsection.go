@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -231,7 +232,7 @@ func parsePeer(v document.Value) []netip.Prefix {
 	return []netip.Prefix{prefix}
 }
 
-var portRange = regexp.MustCompile(`^([0-9]{1,5})-([0-9]{1,5})$`)
+var portRange = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9]{1,5})-([0-9]{1,5})$`) })
 
 // maxPortRanges bounds the ports of one peer.
 const maxPortRanges = 64
@@ -239,7 +240,7 @@ const maxPortRanges = 64
 func parsePorts(v document.Value) []PortRange {
 	var ports []PortRange
 	v.List(maxPortRanges, func(v document.Value) {
-		if m := portRange.FindStringSubmatch(v.Text); m != nil {
+		if m := portRange().FindStringSubmatch(v.Text); m != nil {
 			first, _ := strconv.Atoi(m[1])
 			last, _ := strconv.Atoi(m[2])
 			if first < 1 || last > 65535 || first > last {

@@ -212,11 +212,11 @@ func optional(expression string) *regexp.Regexp {
 	return regexp.MustCompile(expression)
 }
 
-var ruleIDs = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+var ruleIDs = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`) })
 
 func ruleID(v document.Value) string {
 	id := v.String()
-	if !ruleIDs.MatchString(id) {
+	if !ruleIDs().MatchString(id) {
 		v.Fail("%q is not an id: use small letters, digits and single hyphens", id)
 	}
 	return id

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,12 +38,14 @@ var containerControllers = [...]string{"memory", "pids", "cpu", "devices", "free
 
 // containerScope matches the names that engines give to their containers'
 // groups, as the kernel's program does.
-var containerScope = regexp.MustCompile(`^(?:docker-|libpod-|cri-containerd-|crio-)?([0-9a-f]{64})(?:\.scope)?$`)
+var containerScope = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:docker-|libpod-|cri-containerd-|crio-)?([0-9a-f]{64})(?:\.scope)?$`)
+})
 
 // ContainerID finds the container's id in the last part of a cgroup path; ""
 // when it names none.
 func ContainerID(cgroupPath string) string {
-	m := containerScope.FindStringSubmatch(filepath.Base(cgroupPath))
+	m := containerScope().FindStringSubmatch(filepath.Base(cgroupPath))
 	if m == nil {
 		return ""
 	}

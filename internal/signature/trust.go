@@ -13,6 +13,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
 )
@@ -47,7 +48,7 @@ type identity struct{ issuer, subject string }
 
 const maxSigners = 200
 
-var nameShape = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var nameShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`) })
 
 // ParseTrust reads a trust file; docs/signatures.md describes it. The error is
 // a document.Errors with every mistake at its place.
@@ -77,7 +78,7 @@ func (t *Trust) signer(v document.Value) {
 	s := &signer{}
 	v.Map(document.Fields{
 		"name": func(v document.Value) {
-			if s.name = v.String(); s.name != "" && !nameShape.MatchString(s.name) {
+			if s.name = v.String(); s.name != "" && !nameShape().MatchString(s.name) {
 				v.Fail("%q must be lower-case letters, digits, dots and hyphens", s.name)
 			}
 		},

@@ -3,6 +3,7 @@ package vuln
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Distribution is the one name by which packages of a distribution's release
@@ -106,13 +107,13 @@ func Canonical(ecosystem string) string {
 
 // susePack finds "15 SP5" in a product's name, with or without a suffix such as
 // "-LTSS".
-var susePack = regexp.MustCompile(`(?:^|[ -])(\d{2})(?:[ -]SP(\d{1,2}))?(?:[ -]\D*)?$`)
+var susePack = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|[ -])(\d{2})(?:[ -]SP(\d{1,2}))?(?:[ -]\D*)?$`) })
 
 func suse(ecosystem, product string) string {
 	if _, version, ok := strings.Cut(product, "Micro "); ok {
 		return release("SUSE", "Micro "+version)
 	}
-	m := susePack.FindStringSubmatch(product)
+	m := susePack().FindStringSubmatch(product)
 	if m == nil {
 		return ecosystem
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -158,11 +159,11 @@ func (p *place) link() {
 func policyLink(name string) string { return "/policies/" + url.PathEscape(name) }
 
 // ruleSource is the place at the end of a rule: run.exec.drift (payments:9).
-var ruleSource = regexp.MustCompile(`^(?:(.*) \()?[^:()]+:([1-9][0-9]{0,6})\)?$`)
+var ruleSource = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:(.*) \()?[^:()]+:([1-9][0-9]{0,6})\)?$`) })
 
 // splitRule takes the line off a rule, or off a source that is only a place.
 func splitRule(rule string) (name string, line int) {
-	m := ruleSource.FindStringSubmatch(rule)
+	m := ruleSource().FindStringSubmatch(rule)
 	if m == nil {
 		return rule, 0
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -17,7 +18,7 @@ const maxSpec = 4 << 20
 
 // idPattern is what every engine uses as a container id, the only text that is
 // ever put into a path here.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`) })
 
 // Bundles finds the OCI bundles that container runtimes leave on the host, for
 // containers that no engine answers for.
@@ -55,7 +56,7 @@ type spec struct {
 // Inspect describes a container from its bundle. The error wraps ErrUnknown
 // when no runtime has one.
 func (b Bundles) Inspect(id string) (Found, error) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return Found{}, fmt.Errorf("container id %q: not an id", id)
 	}
 	for _, p := range bundlePatterns {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // builder follows the instructions as a build would.
@@ -150,7 +151,7 @@ func (b *builder) run(in *Instruction, one *raw) {
 		b.command(in, one, in.Text, 0)
 		return
 	}
-	head := strings.TrimSpace(opening.ReplaceAllString(in.Text, ""))
+	head := strings.TrimSpace(opening().ReplaceAllString(in.Text, ""))
 	b.script(in, head, func(int) int { return in.Line })
 	if interpreter := strings.Fields(head); len(interpreter) > 0 && !isShell(interpreter[0]) {
 		return // the body is not for the shell
@@ -221,13 +222,13 @@ func (b *builder) effect(in *Instruction) {
 	case "COPY":
 		b.uses(in.Flags["from"])
 	case "RUN":
-		for _, m := range mountFrom.FindAllStringSubmatch(in.Flags["mount"], -1) {
+		for _, m := range mountFrom().FindAllStringSubmatch(in.Flags["mount"], -1) {
 			b.uses(m[1])
 		}
 	}
 }
 
-var mountFrom = regexp.MustCompile(`(?:^|[ ,])from=([^ ,]+)`)
+var mountFrom = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|[ ,])from=([^ ,]+)`) })
 
 func (b *builder) uses(name string) {
 	if from := b.find(name); name != "" && from != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // raw is one instruction as it stands in the file.
@@ -44,7 +45,7 @@ type reader struct {
 	syntax string
 }
 
-var directive = regexp.MustCompile(`^#\s*([A-Za-z]+)\s*=\s*(.*?)\s*$`)
+var directive = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^#\s*([A-Za-z]+)\s*=\s*(.*?)\s*$`) })
 
 func newReader(text string) *reader {
 	text = strings.TrimPrefix(text, "\ufeff")
@@ -53,7 +54,7 @@ func newReader(text string) *reader {
 		r.at = 1
 	}
 	for ; r.at < len(r.lines); r.at++ { // directives stand before everything else
-		m := directive.FindStringSubmatch(r.lines[r.at])
+		m := directive().FindStringSubmatch(r.lines[r.at])
 		if m == nil {
 			break
 		}
@@ -142,7 +143,9 @@ func (one *raw) split(text string) {
 	}
 }
 
-var opening = regexp.MustCompile(`(?:^|\s)\d*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))`)
+var opening = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|\s)\d*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))`)
+})
 
 // bodies reads the here-documents that an instruction opens.
 func (r *reader) bodies(one *raw) string {
@@ -151,7 +154,7 @@ func (r *reader) bodies(one *raw) string {
 	default:
 		return ""
 	}
-	for _, m := range opening.FindAllStringSubmatch(one.text, -1) {
+	for _, m := range opening().FindAllStringSubmatch(one.text, -1) {
 		doc := heredoc{name: m[2] + m[3] + m[4], line: r.at + 1}
 		var body strings.Builder
 		closed := false

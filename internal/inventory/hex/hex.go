@@ -9,6 +9,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
@@ -43,8 +44,8 @@ func platform(app string) bool {
 }
 
 var (
-	application = regexp.MustCompile(`\{\s*application\s*,\s*'?([a-zA-Z0-9_@]+)'?`)
-	version     = regexp.MustCompile(`\{\s*vsn\s*,\s*"([^"]{1,200})"`)
+	application = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{\s*application\s*,\s*'?([a-zA-Z0-9_@]+)'?`) })
+	version     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{\s*vsn\s*,\s*"([^"]{1,200})"`) })
 )
 
 // Extract reads the application's name and version.
@@ -53,7 +54,7 @@ func (Driver) Extract(f inventory.File) ([]event.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, vsn := application.FindSubmatch(data), version.FindSubmatch(data)
+	name, vsn := application().FindSubmatch(data), version().FindSubmatch(data)
 	if name == nil || vsn == nil {
 		return nil, nil
 	}
@@ -72,8 +73,10 @@ func (Locks) Wants(path string, _ inventory.Info) bool {
 }
 
 var (
-	mixEntry   = regexp.MustCompile(`\{:hex,\s*:"?([a-zA-Z0-9_]+)"?,\s*"([^"]{1,200})"`)
-	rebarEntry = regexp.MustCompile(`\{pkg,\s*<<"([^"]{1,200})">>,\s*<<"([^"]{1,200})">>`)
+	mixEntry   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{:hex,\s*:"?([a-zA-Z0-9_]+)"?,\s*"([^"]{1,200})"`) })
+	rebarEntry = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`\{pkg,\s*<<"([^"]{1,200})">>,\s*<<"([^"]{1,200})">>`)
+	})
 )
 
 // Extract lists the packages of Hex; those of git have no version there.
@@ -89,7 +92,7 @@ func (Locks) Extract(f inventory.File) ([]event.Package, error) {
 	var out []event.Package
 	for line := range bytes.Lines(data) {
 		// A line of mix.lock begins with one package and goes on with its requirements.
-		if m := entry.FindSubmatch(line); m != nil {
+		if m := entry().FindSubmatch(line); m != nil {
 			out = purl.Append(out, purl.Hex(string(m[1]), string(m[2])))
 		}
 	}

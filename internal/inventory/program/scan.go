@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -40,14 +41,14 @@ func newSearch(programs []*Program, base string) *Search {
 	return s
 }
 
-var inName = regexp.MustCompile(`\d+(?:\.\d+)*`)
+var inName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\d+(?:\.\d+)*`) })
 
 // forFile puts the number of a file's name into the evidence that asks for it:
 // 3.11 of python3.11 and libpython3.11.so.1.0, any such number else.
 func (p *Program) forFile(base string) []evidence {
 	out := append([]evidence(nil), p.evidence...)
 	stem, _, _ := strings.Cut(base, ".so")
-	n := inName.FindString(stem)
+	n := inName().FindString(stem)
 	find, pattern := n, regexp.QuoteMeta(n)
 	if !strings.Contains(n, ".") {
 		find, pattern = "", `\d+\.\d+`
