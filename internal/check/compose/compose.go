@@ -4,7 +4,9 @@
 package compose
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -202,11 +204,7 @@ func pairs(n *document.Node) map[string]string {
 }
 
 func names(m map[string]string) []string {
-	list := []string{}
-	for name := range m {
-		list = append(list, name)
-	}
-	return list
+	return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(m))))
 }
 
 func capabilities(n *document.Node) []string {
@@ -291,7 +289,7 @@ func mount(text string) Mount {
 		return Mount{Type: "volume", Target: text}
 	}
 	m := Mount{Type: "volume", Source: parts[0], Target: parts[1]}
-	if strings.ContainsAny(m.Source[:min(1, len(m.Source))], "./~") {
+	if strings.ContainsAny(m.Source[:min(1, len(m.Source))], ".~") || strings.Contains(m.Source, "/") { // no volume's name has a slash
 		m.Type = "bind"
 	}
 	if len(parts) > 2 {

@@ -19,6 +19,7 @@ type builder struct {
 	workdir  string
 	shell    string
 	commands int // that may still come
+	room     int // bytes of values that may still come
 }
 
 // add follows one instruction; it returns what makes the file wrong.
@@ -80,7 +81,7 @@ func (b *builder) from(in *Instruction) string {
 // base takes an image's name apart.
 func (b *builder) base(text string) Base {
 	base := Base{Text: text, Scratch: strings.EqualFold(text, "scratch")}
-	base.Reference, base.Known = b.global.expand(text, b.escape)
+	base.Reference, base.Known = b.expand(b.global, text)
 	rest, digest, _ := strings.Cut(base.Reference, "@")
 	base.Digest = digest
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
@@ -125,7 +126,7 @@ func (b *builder) read(in *Instruction, one *raw) {
 			in.Args = b.words(in.Text)
 		}
 		for i, arg := range in.Args {
-			in.Args[i], _ = b.vars.expand(arg, b.escape)
+			in.Args[i], _ = b.expand(b.vars, arg)
 		}
 	}
 	if in.Args == nil {
@@ -186,7 +187,7 @@ func (b *builder) pairs(in *Instruction) {
 	for _, w := range words {
 		name, value, set := strings.Cut(w, "=")
 		p := Pair{Name: name, Set: set}
-		p.Value, _ = before.expand(value, b.escape)
+		p.Value, _ = b.expand(before, value)
 		in.Pairs = append(in.Pairs, p)
 		switch {
 		case in.Name == "LABEL":

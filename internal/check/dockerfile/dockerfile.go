@@ -18,7 +18,8 @@ import (
 const (
 	MaxBytes        = 1 << 20
 	maxInstructions = 2_000
-	maxCommands     = 5_000 // of all instructions
+	maxCommands     = 5_000   // of all instructions
+	maxValues       = 4 << 20 // bytes of all values and words with variables put in
 )
 
 // File is one Dockerfile.
@@ -111,7 +112,7 @@ func Parse(name string, data []byte) (*File, error) {
 	if problem != "" {
 		return fail(line, "%s", problem)
 	}
-	b := builder{file: &File{Syntax: r.syntax, Args: []Pair{}, Stages: []*Stage{}, Targets: []string{}}, escape: r.escape, commands: maxCommands}
+	b := builder{file: &File{Syntax: r.syntax, Args: []Pair{}, Stages: []*Stage{}, Targets: []string{}}, escape: r.escape, commands: maxCommands, room: maxValues}
 	for _, one := range raw {
 		if problem := b.add(one); problem != "" {
 			return fail(one.line, "%s", problem)

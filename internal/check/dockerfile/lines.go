@@ -11,7 +11,7 @@ import (
 type raw struct {
 	line     int
 	name     string // as written
-	text     string // the rest, continued lines joined by a newline
+	text     string // the rest, continued lines joined as the builder does: by nothing
 	starts   []lineStart
 	heredocs []heredoc
 }
@@ -109,8 +109,6 @@ func (r *reader) next() (raw, string) {
 		line, more = r.cut(line)
 		if text.Len() == 0 {
 			line = strings.TrimLeft(line, " \t")
-		} else {
-			text.WriteByte('\n')
 		}
 		one.starts = append(one.starts, lineStart{text.Len(), r.at + 1})
 		text.WriteString(line)

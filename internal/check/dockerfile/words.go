@@ -80,9 +80,18 @@ func (one *raw) shift(by int) {
 // variables are build arguments and environment, by name.
 type variables map[string]string
 
+// expand puts variables in, as long as all that was put in is not too much: then
+// the text is empty and known is false.
+func (b *builder) expand(v variables, text string) (out string, known bool) {
+	out, known = v.expand(text, b.escape, b.room)
+	b.room -= len(out)
+	return out, known
+}
+
 // expand puts variables in: $NAME, ${NAME}, ${NAME:-default}, ${NAME:+other}.
-// known is false when one of them has no value.
-func (v variables) expand(text string, escape byte) (out string, known bool) {
+// known is false when one of them has no value, or when the text would be longer
+// than limit.
+func (v variables) expand(text string, escape byte, limit int) (out string, known bool) {
 	var b strings.Builder
 	known = true
 	for i := 0; i < len(text); i++ {
@@ -102,7 +111,7 @@ func (v variables) expand(text string, escape byte) (out string, known bool) {
 		default:
 			b.WriteByte(c)
 		}
-		if b.Len() > MaxBytes { // values that hold values, again and again
+		if b.Len() > limit { // values that hold values, again and again
 			return "", false
 		}
 	}

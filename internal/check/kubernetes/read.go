@@ -145,9 +145,9 @@ func pod(spec *document.Node, labels, annotations map[string]string) *Pod {
 	for _, v := range spec.Field("volumes").Elements() {
 		p.Volumes = append(p.Volumes, volume(v))
 	}
-	for role, field := range map[string]string{"main": "containers", "init": "initContainers", "ephemeral": "ephemeralContainers"} {
-		for _, c := range spec.Field(field).Elements() {
-			p.Containers = append(p.Containers, container(c, role, p, security))
+	for _, of := range []struct{ field, role string }{{"initContainers", "init"}, {"containers", "main"}, {"ephemeralContainers", "ephemeral"}} {
+		for _, c := range spec.Field(of.field).Elements() {
+			p.Containers = append(p.Containers, container(c, of.role, p, security))
 		}
 	}
 	slices.SortStableFunc(p.Containers, func(a, b *Container) int { return a.Node.Line - b.Node.Line })
