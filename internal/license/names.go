@@ -19,7 +19,10 @@ func Normalise(stated string) string {
 		return id
 	}
 	if e, err := Parse(stated); err == nil {
-		return e.rename(name).String()
+		renamed := e.rename(name).String()
+		if _, err := Parse(renamed); err == nil { // an id of signs alone has no name
+			return renamed
+		}
 	}
 	// Old habits: "MIT/Apache-2.0", "GPL-2+ and LGPL-2.1+", "MIT, BSD".
 	for _, form := range oldForms() {
