@@ -31,7 +31,8 @@ func ParseModified(r io.Reader) ([]Change, error) {
 		if i := strings.LastIndexByte(id, '/'); i >= 0 {
 			id = id[i+1:] // the list of all ecosystems has ECOSYSTEM/ID
 		}
-		if !ok || id == "" || len(id) > maxID || !printable(id) {
+		// The id becomes a part of an address.
+		if !ok || id == "" || len(id) > maxID || !printable(id) || id[0] == '.' || strings.ContainsAny(id, "?#%\\") {
 			return nil, errors.New("modified_id.csv: a line is not TIME,ID")
 		}
 		if list = append(list, Change{id, osvTime(stamp)}); len(list) > maxRecords {

@@ -22,6 +22,7 @@ func module(t *testing.T) string {
 		"a/p/p.go":      "package p\n\nimport \"bytes\"\n\nfunc Parse(b []byte) { if bytes.IndexByte(b, 'W') >= 0 { panic(\"found it\") } }\n",
 		"b/p/p.go":      "package p\n\nfunc Parse(b []byte) int { return len(b) }\n",
 		"a/p/p_test.go": "package p_test\n\nimport (\n\t\"testing\"\n\t\"example.test/m/a/p\"\n)\n\nfunc FuzzParse(f *testing.F) { f.Add([]byte(\"BX1\")); f.Fuzz(func(t *testing.T, b []byte) { p.Parse(b) }) }\n",
+		"c/up_test.go":  "package c\n\nimport \"testing\"\n\nfunc FuzzUp(f *testing.F) { f.Fatal(\"context deadline exceeded\") }\n",
 		"b/p/p_test.go": "package p\n\nimport \"testing\"\n\nfunc TestP(t *testing.T) {}\n\nfunc FuzzFine(f *testing.F) { f.Fuzz(func(t *testing.T, b []byte) { Parse(b) }) }\n",
 	} {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -44,12 +45,12 @@ func TestACrasherFailsTheRun(t *testing.T) {
 	for _, one := range targets {
 		names = append(names, one.String())
 	}
-	if err != nil || !slices.Equal(names, []string{"example.test/m/a/p.FuzzParse", "example.test/m/b/p.FuzzFine"}) {
+	if err != nil || !slices.Equal(names, []string{"example.test/m/a/p.FuzzParse", "example.test/m/b/p.FuzzFine", "example.test/m/c.FuzzUp"}) {
 		t.Fatalf("%q %v", names, err)
 	}
 	var out bytes.Buffer
 	err = fuzz.Run(t.Context(), fuzz.Options{Dir: dir, Least: 5 * time.Second, Out: &out})
-	if err == nil || !strings.HasSuffix(err.Error(), "failed: example.test/m/a/p.FuzzParse") {
+	if err == nil || !strings.Contains(err.Error(), "example.test/m/a/p.FuzzParse") || !strings.Contains(err.Error(), "example.test/m/c.FuzzUp") || strings.Contains(err.Error(), "FuzzFine") {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	seeds, err := filepath.Glob(filepath.Join(dir, "a", "p", "testdata", "fuzz", "FuzzParse", "*"))
@@ -59,7 +60,7 @@ func TestACrasherFailsTheRun(t *testing.T) {
 	if strings.Contains(out.String(), "without coverage") {
 		t.Errorf("the code is not instrumented:\n%s", out.String())
 	}
-	for _, want := range []string{"2 targets", "found it", seeds[0], `[]byte("`, "1 of 2 targets failed"} {
+	for _, want := range []string{"3 targets", "found it", seeds[0], `[]byte("`, "2 of 3 targets failed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not told:\n%s", want, out.String())
 		}
