@@ -55,10 +55,12 @@ func (p *prober) chooseRefuser() {
 	}
 	p.refuser.byReturn = true
 	byReturn := p.try(p.hookTrial(hookExec, a))
-	if p.hooked = byReturn.acts; !p.hooked {
-		p.refuser.byReturn = false
-		p.notes = append(p.notes, byReturn.why)
+	if p.hooked = byReturn.acts; p.hooked {
+		p.notes = append(p.notes, byLSM.why)
+		return
 	}
+	p.refuser.byReturn = false
+	p.notes = append(p.notes, byReturn.why)
 }
 
 // execRow: refuse where the kernel asks, else kill, else fanotify, else see.
