@@ -200,6 +200,10 @@ static __always_inline void what_call(struct call *call, struct pt_regs *regs)
 	}
 }
 
+// mmap, mprotect, brk, mremap, clone, fork, vfork, execve, exit.
+#define MEMORY_CALLS_X86_64 \
+	(1ULL << 9 | 1ULL << 10 | 1ULL << 12 | 1ULL << 25 | 1ULL << 56 | 1ULL << 57 | 1ULL << 58 | 1ULL << 59 | 1ULL << 60)
+
 static __always_inline void right_x86_64(struct call *call)
 {
 	switch (call->number) {
@@ -270,6 +274,29 @@ static __always_inline void right_arm32(struct call *call)
 		call->kind = CALL_MEMORY;
 		break;
 	}
+}
+
+// accounts: a call that only asks whether there is memory (CAP_SYS_ADMIN may have
+// the last of it), which is most of what rights are asked for.
+static __always_inline bool accounts(struct pt_regs *regs)
+{
+	struct pt_regs___arm64 *arm = (void *)regs;
+	u32 nr;
+
+	if (bpf_core_field_exists(regs->orig_ax)) {
+		nr = READ(regs, orig_ax);
+		if ((s32)nr < 0)
+			return true; // in no call: a stack that grows
+		if (nr > 63 || !(MEMORY_CALLS_X86_64 >> nr & 1))
+			return false;
+		return !in_x86_compat();
+	}
+	if (!bpf_core_field_exists(arm->syscallno))
+		return false;
+	nr = READ(arm, syscallno);
+	if ((s32)nr < 0)
+		return true;
+	return nr >= 214 && nr <= 226 && !(READ(current_task(), thread_info.flags) & TIF_32BIT_ARM);
 }
 
 // what_right is what_call for calls that were asked for a right.

@@ -48,6 +48,8 @@ static __always_inline bool find_privilege(struct privilege *p)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 
+	if (accounts(regs))
+		return false;
 	what_right(&p->call, regs);
 	if (p->call.kind == CALL_MEMORY || !find_me(&p->who, current_task()))
 		return false;

@@ -220,22 +220,14 @@ func (o *opens) markReleaseAgents() error {
 	return errors.Join(errs...)
 }
 
-// markWatched marks the watched files below the root of a process's mount
-// namespace. What is made there later is not asked about unless its folder is
-// watched.
-func (o *opens) markWatched(container string, pid int, patterns []string) error {
-	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err // it ended: the container's next program will do
-	}
-	defer unix.Close(root)
+// markWatched marks the watched files below a root. What is made there later is
+// not asked about unless its folder is watched; what the kernel asks nothing about,
+// as in /proc, is left out.
+func (o *opens) markWatched(root int, container string, patterns []string) {
 	for _, pattern := range patterns {
 		base := strings.TrimSuffix(strings.TrimSuffix(pattern, "/**"), "/*")
-		if err := o.markBelow(root, base, marked{path: base, control: bpf.NoControl, owner: container}); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			return fmt.Errorf("%s: %w", pattern, err)
-		}
+		_ = o.markBelow(root, base, marked{path: base, control: bpf.NoControl, owner: container})
 	}
-	return nil
 }
 
 // markBelow resolves a path inside a root, out of which no link leads.
@@ -310,11 +302,13 @@ func (o *Objects) Watched() []string {
 }
 
 // markers places marks for containers as they run their first program, until
-// ctx ends.
+// ctx ends. A program that ended before it was looked at leaves it to the next.
 func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
-	done := map[string]bool{}
+	seen := map[string]bool{} // whether its files are marked
 	for pid, id := range o.sensor.objects.running() {
-		done[id] = done[id] || o.markWatched(id, pid, o.sensor.objects.Watched()) == nil
+		if !seen[id] {
+			seen[id] = o.markContainer(id, pid)
+		}
 	}
 	for {
 		select {
@@ -322,17 +316,31 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			return
 		case ev := <-started:
 			id := ev.Container.ID
+			marked, known := seen[id]
 			switch {
 			case ev.Kind == event.KindContainer:
-				delete(done, id)
+				delete(seen, id)
 				o.forget(id)
-			case done[id]:
-			default:
+			case !known:
 				_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
-				done[id] = o.markWatched(id, ev.Process.PID, o.sensor.objects.Watched()) == nil
+				fallthrough
+			case !marked:
+				seen[id] = o.markContainer(id, ev.Process.PID)
 			}
 		}
 	}
+}
+
+// markContainer marks what is watched in a container; false when the process is
+// gone by which it was to be entered.
+func (o *opens) markContainer(id string, pid int) bool {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(root)
+	o.markWatched(root, id, o.sensor.objects.Watched())
+	return true
 }
 
 // opened makes the event of an opening; nil when the process is gone.
