@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	_ "crypto/sha512" // SHA-384 and SHA-512
 	"encoding/base64"
 	"encoding/json"
 	"errors"

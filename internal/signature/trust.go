@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -209,16 +210,20 @@ func (i identity) matches(subject string) bool {
 
 var errSignature = errors.New("the signature does not fit what is signed")
 
-// verify checks a signature of cosign: ECDSA and RSA (PKCS #1 1.5) over the
-// SHA-256 of the message, Ed25519 over the message.
+// verify checks a signature of cosign. Over which digest of the message a key
+// signs depends on its kind (Sigstore's algorithm registry) and on the version:
+// ECDSA over the SHA-2 of its curve's size, or over SHA-256 whatever the curve
+// (cosign 2); RSA (PKCS #1 1.5) over SHA-256; Ed25519 over the message, or over
+// its SHA-512 as Ed25519ph (cosign 3, RFC 8032).
 func verify(key crypto.PublicKey, message, signature []byte) error {
 	sum := sha256.Sum256(message)
 	ok := false
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(k, sum[:], signature)
+		ok = ecdsa.VerifyASN1(k, sum[:], signature) || ecdsa.VerifyASN1(k, curveSum(k, message), signature)
 	case ed25519.PublicKey:
-		ok = ed25519.Verify(k, message, signature)
+		long := sha512.Sum512(message)
+		ok = ed25519.Verify(k, message, signature) || ed25519.VerifyWithOptions(k, long[:], signature, &ed25519.Options{Hash: crypto.SHA512}) == nil
 	case *rsa.PublicKey:
 		ok = rsa.VerifyPKCS1v15(k, crypto.SHA256, sum[:], signature) == nil
 	}
@@ -226,6 +231,20 @@ func verify(key crypto.PublicKey, message, signature []byte) error {
 		return errSignature
 	}
 	return nil
+}
+
+// curveSum is the digest of the size of a key's curve.
+func curveSum(k *ecdsa.PublicKey, message []byte) []byte {
+	switch bits := k.Params().BitSize; {
+	case bits > 384:
+		sum := sha512.Sum512(message)
+		return sum[:]
+	case bits > 256:
+		sum := sha512.Sum384(message)
+		return sum[:]
+	}
+	sum := sha256.Sum256(message)
+	return sum[:]
 }
 
 // fingerprint names a key for people.
