@@ -288,9 +288,11 @@ func trivyFeed(o ImportOptions, dir string, described bool, digest string) *newF
 				return updated, err
 			}
 			return updated, trivydb.Read(file, info.Size(), trivydb.Sinks{
-				Advisory: func(a vuln.Advisory) error { return errors.Join(ctx.Err(), w.add(ctx, name, a.ID, a, every)) },
-				Rating:   func(r feed.Rating) error { return w.score(ctx, name, r) },
-				Skip:     note.skip,
+				Advisory: func(record string, a vuln.Advisory) error {
+					return errors.Join(ctx.Err(), w.add(ctx, name, record, a, every))
+				},
+				Rating: func(record string, r feed.Rating) error { return w.score(ctx, name, record, r) },
+				Skip:   note.skip,
 			})
 		}}
 }

@@ -73,7 +73,7 @@ func nvdSources(at addresses, now time.Time) []source {
 		list = append(list, source{name: name, limit: maxExport, optional: true, licence: licenceGov,
 			url: at.at("https://nvd.nist.gov/feeds/json/cve/2.0/"+file, "nvd", file),
 			read: func(ctx context.Context, w *writer, file *os.File, note *notes) (time.Time, error) {
-				return feed.ParseNVD(file, func(r feed.Rating) error { return w.score(ctx, name, r) }, note.skip)
+				return feed.ParseNVD(file, func(r feed.Rating) error { return w.score(ctx, name, r.CVE, r) }, note.skip)
 			}})
 	}
 	return list

@@ -183,9 +183,9 @@ func (w *writer) rate(ctx context.Context, name, record string, a vuln.Advisory)
 	return nil
 }
 
-func (w *writer) score(ctx context.Context, name string, r feed.Rating) error {
+func (w *writer) score(ctx context.Context, name, record string, r feed.Rating) error {
 	w.others++
-	_, err := w.rating.ExecContext(ctx, r.CVE, name, r.CVE, string(r.Severity), r.Source, r.Vector)
+	_, err := w.rating.ExecContext(ctx, r.CVE, name, record, string(r.Severity), r.Source, r.Vector)
 	return err
 }
 

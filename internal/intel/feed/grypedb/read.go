@@ -285,7 +285,7 @@ func affectedBy(constraint, fixed, state string) (x vuln.Affected, ok bool, err 
 	}
 	if constraint == "" || constraint == "none" {
 		x.Ranges = []vuln.Range{{Events: []vuln.Point{{Introduced: "0"}}}}
-	} else if x.Ranges, err = trivydb.Ranges([]string{constraint}, nil, nil); err != nil {
+	} else if x.Ranges, err = trivydb.Ranges([]string{constraint}); err != nil {
 		return x, false, err
 	}
 	switch state {

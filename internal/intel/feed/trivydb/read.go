@@ -40,7 +40,6 @@ type detail struct {
 	Title          string
 	VendorSeverity map[string]int
 	CVSS           map[string]struct{ V2Vector, V3Vector, V40Vector string }
-	PublishedDate  time.Time
 }
 
 // advisory is an entry of a package's bucket; which fields are set depends on
@@ -49,6 +48,7 @@ type advisory struct {
 	FixedVersion       string
 	AffectedVersion    string
 	VendorIDs          []string
+	OSes               []string // on which alone it is a vulnerability; none: on all
 	Severity           int
 	Status             int
 	Entries            []advisory
@@ -59,9 +59,12 @@ type advisory struct {
 
 // Sinks take what is read.
 type Sinks struct {
-	Advisory func(vuln.Advisory) error
-	Rating   func(feed.Rating) error
-	Skip     func(name string, err error)
+	// Advisory's record is the publisher that trivy-db names: several speak of
+	// the same CVE, also of the same package.
+	Advisory func(record string, a vuln.Advisory) error
+	// Rating's record is who rates.
+	Rating func(record string, r feed.Rating) error
+	Skip   func(name string, err error)
 }
 
 const (
@@ -72,62 +75,103 @@ const (
 // Read reads a database. Advisories of Red Hat are left out: their buckets are
 // by CPE, and need an image's content sets. What is not affected is left out.
 func Read(r io.ReaderAt, size int64, to Sinks) error {
-	f, root, err := openBolt(r, size)
-	if err != nil {
-		return fmt.Errorf("trivy.db: %w", err)
-	}
-	seen := false
-	err = f.each(root, func(it item) error {
-		if it.bucket == nil {
-			return nil
-		}
-		name, inner := string(it.key), *it.bucket
-		if name == "vulnerability" {
-			seen = true
-			return f.each(inner, func(it item) error { return to.rate(it) })
-		}
-		ecosystem, source, ok := bucketMeans(name)
-		if !ok {
-			return nil
-		}
-		seen = true
-		return f.each(inner, func(pkg item) error {
-			if pkg.bucket == nil {
-				return nil
-			}
-			target := target{ecosystem, source, string(pkg.key)}
-			return f.each(*pkg.bucket, func(it item) error { return to.advise(target, it) })
-		})
-	})
-	if err == nil && !seen {
-		err = errors.New("it holds no vulnerabilities: not a trivy-db of schema 2")
-	}
+	err := read(r, size, to)
 	if err != nil {
 		return fmt.Errorf("trivy.db: %w", err)
 	}
 	return nil
 }
 
-// bucketMeans gives the ecosystem of a bucket's advisories, and whose they are.
-func bucketMeans(name string) (ecosystem, source string, ok bool) {
-	if prefix, _, found := strings.Cut(name, "::"); found {
+func read(r io.ReaderAt, size int64, to Sinks) error {
+	f, root, err := openBolt(r, size)
+	if err != nil {
+		return err
+	}
+	d := reading{to: to, told: map[string]told{}}
+	// What is told by vulnerability first: it is a part of every advisory.
+	seen := false
+	if err := f.buckets(root, func(name string, inner bucket) error {
+		if name != "vulnerability" {
+			return nil
+		}
+		seen = true
+		return f.each(inner, d.rate)
+	}); err != nil {
+		return err
+	}
+	f.visits = 0
+	if err := f.buckets(root, func(name string, inner bucket) error {
+		p, ok := placeOf(name)
+		if !ok {
+			return nil
+		}
+		seen = true
+		return f.buckets(inner, func(pkg string, advisories bucket) error {
+			return f.each(advisories, func(it item) error { return d.advise(p, pkg, it) })
+		})
+	}); err != nil {
+		return err
+	}
+	if !seen {
+		return errors.New("it holds no vulnerabilities: not a trivy-db of schema 2")
+	}
+	return nil
+}
+
+// buckets calls with every bucket of a bucket.
+func (f *boltFile) buckets(b bucket, call func(name string, inner bucket) error) error {
+	return f.each(b, func(it item) error {
+		if it.bucket == nil {
+			return nil
+		}
+		return call(string(it.key), *it.bucket)
+	})
+}
+
+// reading is one database that is read.
+type reading struct {
+	to   Sinks
+	told map[string]told // by vulnerability
+}
+
+// told is what the bucket "vulnerability" says of one, as far as advisories
+// need it.
+type told struct {
+	title string
+	by    [len(vendors)]uint8 // severities, trivy's numbers
+}
+
+// vendors whose word on severity an advisory of theirs carries, as trivy-db
+// names them.
+var vendors = [...]string{"debian", "ubuntu", "alma", "rocky", "oracle-oval", "amazon", "photon", "azure", "cbl-mariner", "suse-cvrf", "bitnami", "ghsa", "ruby-advisory-db", "glad"}
+
+// place is what a bucket's advisories are about, and who publishes them.
+type place struct {
+	ecosystem string
+	source    string // ours
+	vendor    string // trivy-db's
+}
+
+// placeOf reads the name of a bucket.
+func placeOf(name string) (p place, ok bool) {
+	if prefix, publisher, found := strings.Cut(name, "::"); found {
 		for _, e := range [...]struct{ prefix, ecosystem string }{
 			{"npm", "npm"}, {"pip", "PyPI"}, {"composer", "Packagist"}, {"rubygems", "RubyGems"}, {"cargo", "crates.io"},
 			{"nuget", "NuGet"}, {"maven", "Maven"}, {"go", "Go"}, {"conan", "ConanCenter"}, {"erlang", "Hex"}, {"pub", "Pub"},
 			{"swift", "SwiftURL"}, {"bitnami", "Bitnami"}, {"julia", "Julia"},
 		} {
 			if e.prefix == prefix {
-				return e.ecosystem, "osv", true
+				return place{e.ecosystem, "osv", publisherOf(publisher)}, true
 			}
 		}
-		return "", "", false
+		return p, false
 	}
-	for _, d := range [...]struct{ prefix, family, source string }{
-		{"debian ", "Debian:", "debian"}, {"ubuntu ", "Ubuntu:", "ubuntu"}, {"alpine ", "Alpine:", "alpine"},
-		{"alma ", "AlmaLinux:", "almalinux"}, {"rocky ", "Rocky Linux:", "rocky"}, {"Oracle Linux ", "Oracle Linux:", "oracle"},
-		{"amazon linux ", "Amazon Linux:", "amazon"}, {"Photon OS ", "Photon OS:", "photon"},
-		{"Azure Linux ", "Azure Linux:", "azure"}, {"CBL-Mariner ", "Azure Linux:", "azure"},
-		{"openSUSE Leap ", "openSUSE:Leap ", "suse"}, {"SUSE Linux Enterprise ", "SUSE:", "suse"}, {"SUSE Linux Enterprise Micro ", "SUSE:Micro ", "suse"},
+	for _, d := range [...]struct{ prefix, family, source, vendor string }{
+		{"debian ", "Debian:", "debian", "debian"}, {"ubuntu ", "Ubuntu:", "ubuntu", "ubuntu"}, {"alpine ", "Alpine:", "alpine", "alpine"},
+		{"alma ", "AlmaLinux:", "almalinux", "alma"}, {"rocky ", "Rocky Linux:", "rocky", "rocky"}, {"Oracle Linux ", "Oracle Linux:", "oracle", "oracle-oval"},
+		{"amazon linux ", "Amazon Linux:", "amazon", "amazon"}, {"Photon OS ", "Photon OS:", "photon", "photon"},
+		{"Azure Linux ", "Azure Linux:", "azure", "azure"}, {"CBL-Mariner ", "Azure Linux:", "azure", "cbl-mariner"},
+		{"openSUSE Leap ", "openSUSE:Leap ", "suse", "suse-cvrf"}, {"SUSE Linux Enterprise ", "SUSE:", "suse", "suse-cvrf"}, {"SUSE Linux Enterprise Micro ", "SUSE:Micro ", "suse", "suse-cvrf"},
 	} {
 		release, found := strings.CutPrefix(name, d.prefix)
 		if !found || release == "" || strings.Contains(release, " ") || len(release) > 30 {
@@ -136,20 +180,36 @@ func bucketMeans(name string) (ecosystem, source string, ok bool) {
 		if d.source == "alpine" && release != "edge" {
 			release = "v" + release
 		}
-		return vuln.Canonical(d.family + release), d.source, true
+		return place{vuln.Canonical(d.family + release), d.source, d.vendor}, true
 	}
 	switch name {
 	case "wolfi":
-		return "Wolfi", "wolfi", true
+		return place{"Wolfi", "wolfi", "wolfi"}, true
 	case "chainguard":
-		return "Chainguard", "chainguard", true
+		return place{"Chainguard", "chainguard", "chainguard"}, true
 	case "openSUSE Tumbleweed":
-		return "openSUSE:Tumbleweed", "suse", true
+		return place{"openSUSE:Tumbleweed", "suse", "suse-cvrf"}, true
 	}
-	return "", "", false
+	return p, false
 }
 
-type target struct{ ecosystem, source, name string }
+// publisherOf is the name by which a publisher of a language's advisories rates
+// them, told by the name of its bucket.
+func publisherOf(name string) string {
+	switch {
+	case strings.HasPrefix(name, "GitHub Security Advisory"):
+		return "ghsa"
+	case name == "Ruby Advisory Database":
+		return "ruby-advisory-db"
+	case name == "Bitnami Vulnerability Database":
+		return "bitnami"
+	case strings.HasPrefix(name, "GitLab Advisory Database"):
+		return "glad"
+	case len(name) > 100 || strings.Contains(name, "#"):
+		return "another"
+	}
+	return name
+}
 
 // severityOf gives trivy's number: 0 unknown to 4 critical.
 func severityOf(n int) event.Severity {
@@ -172,18 +232,21 @@ func stateOf(status int, fixed string) (state event.FixState, ok bool) {
 	return states[status], true
 }
 
-func (to Sinks) advise(t target, it item) error {
+func (d *reading) advise(p place, name string, it item) error {
 	id := string(it.key)
-	if it.bucket != nil || len(id) > 200 || len(t.name) > maxName || !printable(id) || t.name == "" || len(it.value) > maxValue {
-		to.Skip(t.name, errors.New("an entry is not usable"))
+	if it.bucket != nil || len(id) > 200 || len(name) > maxName || !printable(id) || name == "" || len(it.value) > maxValue {
+		d.to.Skip(name, errors.New("an entry is not usable"))
 		return nil
 	}
 	var a advisory
 	if err := json.Unmarshal(it.value, &a); err != nil {
-		to.Skip(id, err)
+		d.to.Skip(id, err)
 		return nil
 	}
-	out := vuln.Advisory{ID: id, Source: t.source, URL: addressOf(id)}
+	out := vuln.Advisory{ID: id, Source: p.source, URL: addressOf(id), Title: d.told[id].title}
+	if sev := d.severity(id, p.vendor); sev != event.SeverityUnknown {
+		out.Severity, out.SeveritySource = sev, severitySource(p)
+	}
 	for _, vendor := range a.VendorIDs {
 		// An erratum mends several vulnerabilities: it is no name of this one.
 		if strings.HasPrefix(vendor, "GHSA-") && len(vendor) < 100 && printable(vendor) {
@@ -195,9 +258,9 @@ func (to Sinks) advise(t target, it item) error {
 		entries = []advisory{a}
 	}
 	for _, e := range entries {
-		x, ok, err := e.affected(t)
+		x, ok, err := e.affected(p, name)
 		if err != nil {
-			to.Skip(id, err)
+			d.to.Skip(id, err)
 			return nil
 		}
 		if ok {
@@ -207,14 +270,35 @@ func (to Sinks) advise(t target, it item) error {
 	if len(out.Affected) == 0 {
 		return nil
 	}
-	return to.Advisory(out)
+	return d.to.Advisory(p.vendor, out)
 }
 
-func (a *advisory) affected(t target) (x vuln.Affected, ok bool, err error) {
-	x = vuln.Affected{Ecosystem: t.ecosystem, Name: t.name}
-	if t.source == "osv" {
-		x.Ranges, err = Ranges(a.VulnerableVersions, a.PatchedVersions, a.UnaffectedVersions)
+func (d *reading) severity(id, vendor string) event.Severity {
+	if i := slices.Index(vendors[:], vendor); i >= 0 {
+		return severityOf(int(d.told[id].by[i]))
+	}
+	return event.SeverityUnknown
+}
+
+// severitySource: distributions go by their own names here.
+func severitySource(p place) string {
+	if p.source == "osv" {
+		return p.vendor
+	}
+	return p.source
+}
+
+func (a *advisory) affected(p place, name string) (x vuln.Affected, ok bool, err error) {
+	x = vuln.Affected{Ecosystem: p.ecosystem, Name: name}
+	if p.source == "osv" {
+		if len(a.OSes) > 0 && !slices.Contains(a.OSes, "linux") {
+			return x, false, nil // nothing that runs in a container
+		}
+		x.Ranges, err = a.ranges(p.ecosystem)
 		return x, err == nil && len(x.Ranges) > 0, err
+	}
+	if module, inner, found := strings.Cut(name, "::"); found {
+		x.Module, x.Name = module, inner // nodejs:18::npm
 	}
 	state, ok := stateOf(a.Status, a.FixedVersion)
 	if !ok {
@@ -235,28 +319,54 @@ func (a *advisory) affected(t target) (x vuln.Affected, ok bool, err error) {
 	return x, true, nil
 }
 
-// rate gives the severities of an entry of "vulnerability".
-func (to Sinks) rate(it item) error {
+// ranges are what is vulnerable, by itself or as what is neither patched nor
+// unaffected.
+func (a *advisory) ranges(ecosystem string) ([]vuln.Range, error) {
+	if len(a.VulnerableVersions) > 0 {
+		return Ranges(a.VulnerableVersions)
+	}
+	order, ok := vuln.OrderOf(ecosystem)
+	if !ok {
+		return nil, fmt.Errorf("the versions of %s have no known order", ecosystem)
+	}
+	return Outside(order, slices.Concat(a.PatchedVersions, a.UnaffectedVersions))
+}
+
+// rate keeps what an entry of "vulnerability" says, and gives its severities.
+func (d *reading) rate(it item) error {
 	id := string(it.key)
-	var d detail
-	if !strings.HasPrefix(id, "CVE-") || len(id) > 50 || !printable(id) || it.bucket != nil || len(it.value) > maxValue {
+	var x detail
+	if len(id) > 200 || !printable(id) || it.bucket != nil || len(it.value) > maxValue {
 		return nil
 	}
-	if err := json.Unmarshal(it.value, &d); err != nil {
-		to.Skip(id, err)
+	if err := json.Unmarshal(it.value, &x); err != nil {
+		d.to.Skip(id, err)
+		return nil
+	}
+	t := told{title: feed.Title(x.Title)}
+	for i, vendor := range vendors {
+		if n := x.VendorSeverity[vendor]; severityOf(n) != event.SeverityUnknown {
+			t.by[i] = uint8(n)
+		}
+	}
+	d.told[id] = t
+	if !strings.HasPrefix(id, "CVE-") || len(id) > 50 {
 		return nil
 	}
 	for _, source := range []string{"nvd", "ghsa", "redhat"} {
-		n, ok := d.VendorSeverity[source]
-		if sev := severityOf(n); ok && sev != event.SeverityUnknown {
-			vector := d.CVSS[source].V3Vector
-			if vector == "" {
-				vector = d.CVSS[source].V40Vector
-			}
-			if _, _, ok := vuln.FromCVSS(vector); !ok {
-				vector = ""
-			}
-			return to.Rating(feed.Rating{CVE: id, Severity: sev, Source: source, Vector: vector})
+		sev := severityOf(x.VendorSeverity[source])
+		if sev == event.SeverityUnknown {
+			continue
+		}
+		vector := x.CVSS[source].V3Vector
+		if vector == "" {
+			vector = x.CVSS[source].V40Vector
+		}
+		if _, _, ok := vuln.FromCVSS(vector); !ok {
+			vector = ""
+		}
+		if err := d.to.Rating(source, feed.Rating{CVE: id, Severity: sev, Source: source, Vector: vector}); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -275,107 +385,3 @@ func addressOf(id string) string {
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
 }
-
-// Ranges turns the constraints of other scanners' databases into ranges:
-// alternatives are elements or joined by "||", conditions by "," or spaces
-// (">=1.0, <1.2", "=1.5", "<2"). Versions patched or unaffected end a range
-// that has no end of its own.
-func Ranges(vulnerable, patched, unaffected []string) ([]vuln.Range, error) {
-	if len(vulnerable)+len(patched)+len(unaffected) > 10_000 {
-		return nil, errors.New("too many constraints")
-	}
-	if len(vulnerable) == 0 && len(patched) > 0 { // everything but what is patched
-		return everythingBefore(patched)
-	}
-	var out []vuln.Range
-	for _, alternative := range vulnerable {
-		for _, part := range strings.Split(alternative, "||") {
-			if strings.TrimSpace(part) == "" {
-				continue
-			}
-			r, err := constraint(part)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, r)
-		}
-	}
-	return out, nil
-}
-
-// everythingBefore reads patched versions such as ">=1.2.3" or "~>1.1.5, >=1.2":
-// below the lowest of a kind there is no fix.
-func everythingBefore(patched []string) ([]vuln.Range, error) {
-	var out []vuln.Range
-	for _, alternative := range patched {
-		for _, part := range strings.Split(alternative, "||") {
-			conditions, err := split(part)
-			if err != nil {
-				return nil, err
-			}
-			i := slices.IndexFunc(conditions, func(c condition) bool {
-				return c.op == ">=" || c.op == "=" || c.op == "~>" || c.op == "^" || c.op == "~"
-			})
-			if i < 0 {
-				return nil, fmt.Errorf("constraint %q: no lowest patched version", clip(part))
-			}
-			out = append(out, vuln.Range{Events: []vuln.Point{{Introduced: "0"}, {Fixed: conditions[i].version}}})
-		}
-	}
-	if len(out) > 1 {
-		return nil, errors.New("several patched versions without the versions that are vulnerable")
-	}
-	return out, nil
-}
-
-type condition struct{ op, version string }
-
-func split(part string) ([]condition, error) {
-	var out []condition
-	fields := strings.FieldsFunc(part, func(c rune) bool { return c == ',' || c == ' ' || c == '\t' })
-	for i := 0; i < len(fields); i++ {
-		text := fields[i]
-		version := strings.TrimLeft(text, "<>=~^!")
-		op := text[:len(text)-len(version)]
-		if version == "" && i+1 < len(fields) { // ">= 1.0"
-			i++
-			version = fields[i]
-		}
-		if version == "" || len(version) > 200 || !printable(version) || strings.ContainsAny(version, "<>=|") {
-			return nil, fmt.Errorf("constraint %q is not understood", clip(part))
-		}
-		out = append(out, condition{op, version})
-	}
-	return out, nil
-}
-
-func constraint(part string) (vuln.Range, error) {
-	conditions, err := split(part)
-	if err != nil || len(conditions) == 0 {
-		return vuln.Range{}, errors.Join(err, errors.New("an empty constraint"))
-	}
-	from, end := vuln.Point{Introduced: "0"}, vuln.Point{}
-	for _, c := range conditions {
-		switch c.op {
-		case ">=":
-			from.Introduced = c.version
-		case ">": // the version itself is not meant, which a range cannot say: what follows it is
-			from.Introduced = c.version
-		case "<":
-			end = vuln.Point{Fixed: c.version}
-		case "<=":
-			end = vuln.Point{LastAffected: c.version}
-		case "", "=", "==":
-			from.Introduced, end = c.version, vuln.Point{LastAffected: c.version}
-		default:
-			return vuln.Range{}, fmt.Errorf("constraint %q: %q is not understood", clip(part), c.op)
-		}
-	}
-	events := []vuln.Point{from}
-	if end != (vuln.Point{}) {
-		events = append(events, end)
-	}
-	return vuln.Range{Events: events}, nil
-}
-
-func clip(s string) string { return s[:min(len(s), 80)] }

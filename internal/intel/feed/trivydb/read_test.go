@@ -47,8 +47,8 @@ func database(t testing.TB, packages int) []byte {
 
 func read(data []byte) (found, skipped int, err error) {
 	err = trivydb.Read(bytes.NewReader(data), int64(len(data)), trivydb.Sinks{
-		Advisory: func(vuln.Advisory) error { found++; return nil },
-		Rating:   func(feed.Rating) error { return nil },
+		Advisory: func(string, vuln.Advisory) error { found++; return nil },
+		Rating:   func(string, feed.Rating) error { return nil },
 		Skip:     func(string, error) { skipped++ },
 	})
 	return found, skipped, err
@@ -76,37 +76,50 @@ func TestEveryFlippedByteIsSurvived(t *testing.T) {
 	}
 }
 
+func show(ranges []vuln.Range, err error) string {
+	if err != nil {
+		return "error"
+	}
+	var out []string
+	for _, r := range ranges {
+		text := r.Events[0].Introduced
+		for _, p := range r.Events[1:] {
+			if p.Fixed != "" {
+				text += " <" + p.Fixed
+			} else {
+				text += " <=" + p.LastAffected
+			}
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
+}
+
 func TestRanges(t *testing.T) {
-	for _, c := range []struct{ vulnerable, patched, want string }{
-		{">=1.0.0, <1.2.3", "", "1.0.0 <1.2.3"}, {"<2", "", "0 <2"}, {"<=2.1", "", "0 <=2.1"}, {"=1.5", "", "1.5 <=1.5"},
-		{">= 1.0 < 2.0 || = 3.1", "", "1.0 <2.0; 3.1 <=3.1"}, {">=4", "", "4"}, {"", ">=1.2.3", "0 <1.2.3"},
-		{"~>1.0", "", "error"}, {"<", "", "error"}, {"", ">=1.2, >=3 || >=4", "error"}, {"< 1 2 >", "", "error"},
+	for vulnerable, want := range map[string]string{
+		">=1.0.0, <1.2.3": "1.0.0 <1.2.3", "<2": "0 <2", "<=2.1": "0 <=2.1", "=1.5": "1.5 <=1.5",
+		">= 1.0 < 2.0 || = 3.1": "1.0 <2.0; 3.1 <=3.1", ">=4": "4",
+		"~>1.0": "error", "<": "error", "< 1 2 >": "error",
 	} {
-		list := func(s string) []string {
-			if s == "" {
-				return nil
-			}
-			return []string{s}
+		ranges, err := trivydb.Ranges([]string{vulnerable})
+		if got := show(ranges, err); got != want {
+			t.Errorf("%q: %s, want %s (%v)", vulnerable, got, want, err)
 		}
-		ranges, err := trivydb.Ranges(list(c.vulnerable), list(c.patched), nil)
-		var out []string
-		for _, r := range ranges {
-			text := r.Events[0].Introduced
-			for _, p := range r.Events[1:] {
-				if p.Fixed != "" {
-					text += " <" + p.Fixed
-				} else {
-					text += " <=" + p.LastAffected
-				}
-			}
-			out = append(out, text)
-		}
-		got := strings.Join(out, "; ")
-		if err != nil {
-			got = "error"
-		}
-		if got != c.want {
-			t.Errorf("%q %q: %s, want %s (%v)", c.vulnerable, c.patched, got, c.want, err)
+	}
+}
+
+// TestOutside: what no constraint allows, by the rules of RubyGems.
+func TestOutside(t *testing.T) {
+	order, _ := vuln.OrderOf("RubyGems")
+	for safe, want := range map[string]string{
+		">=1.2.3": "0 <1.2.3", ">= 1.5.4;< 1.4.0": "1.4.0 <1.5.4",
+		"~> 2.0.9, >= 2.0.9.1;~> 2.1.4, >= 2.1.4.1;>= 2.2.3.1;< 1.2": "1.2 <2.0.9.1; 2.1 <2.1.4.1; 2.2 <2.2.3.1",
+		"~> 3.0": "0 <3.0; 4", "~> 3": "0 <3; 4", "< 3": "3", "> 3": "0 <=3", "= 2.0 || = 1.0": "0 <1.0; 1.0 <2.0; 2.0",
+		">= 1;< 2": "", "~> 1.1, >= 1.0.5": "0 <1.1; 2", "": "", "^1.0": "error", ">=": "error",
+	} {
+		ranges, err := trivydb.Outside(order, strings.Split(safe, ";"))
+		if got := show(ranges, err); got != want {
+			t.Errorf("%q: %s, want %s (%v)", safe, got, want, err)
 		}
 	}
 }
@@ -118,11 +131,14 @@ func FuzzRead(f *testing.F) {
 
 func FuzzRanges(f *testing.F) {
 	f.Add(">=1.0.0, <1.2.3 || =2.0.0")
+	f.Add("~> 2.0.9, >= 2.0.9.1 || >= 2.2.3.1 || < 1.2")
 	f.Fuzz(func(t *testing.T, text string) {
-		ranges, err := trivydb.Ranges([]string{text}, []string{text}, nil)
-		for _, r := range ranges {
-			if err == nil && (len(r.Events) == 0 || r.Events[0].Introduced == "") {
-				t.Errorf("%+v", ranges)
+		ranges, err := trivydb.Ranges([]string{text})
+		order, _ := vuln.OrderOf("RubyGems")
+		outside, err2 := trivydb.Outside(order, []string{text})
+		for _, r := range append(ranges, outside...) {
+			if err == nil && err2 == nil && (len(r.Events) == 0 || r.Events[0].Introduced == "") {
+				t.Errorf("%+v, %+v", ranges, outside)
 			}
 		}
 	})
