@@ -302,9 +302,10 @@ func grypeFeed(o ImportOptions, dir, digest string) *newFeed {
 	return &newFeed{Source{Name: name, URL: o.From, Digest: digest, Licence: "as its sources': see Grype's providers"},
 		func(ctx context.Context, w *writer, note *notes) (time.Time, error) {
 			return grypedb.Read(ctx, filepath.Join(dir, grypeName), grypedb.Sinks{
-				Advisory: func(a vuln.Advisory) error {
-					return errors.Join(w.rate(ctx, name, a.ID, a), w.merge(ctx, name, a))
+				Advisory: func(record string, a vuln.Advisory) error {
+					return errors.Join(w.rate(ctx, name, record, a), w.merge(ctx, name, record, a))
 				},
+				Rating:     func(record string, r feed.Rating) error { return w.score(ctx, name, record, r) },
 				Exploited:  func(e feed.Exploited) error { return w.exploit(ctx, name, e) },
 				Likelihood: func(e feed.Exploitability) error { return w.likely(ctx, name, e) },
 				Skip:       note.skip,

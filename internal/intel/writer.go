@@ -116,13 +116,14 @@ func (w *writer) add(ctx context.Context, name, record string, a vuln.Advisory, 
 	return nil
 }
 
-// merge adds an advisory of which more than one part may come, each about other
+// merge adds an advisory of a record of which more than one part may come, each about other
 // packages, or about other versions of the same.
-func (w *writer) merge(ctx context.Context, name string, a vuln.Advisory) error {
+func (w *writer) merge(ctx context.Context, name, record string, a vuln.Advisory) error {
+	id := rowID(record, a.ID)
 	for _, g := range byPackage(a.Affected, every) {
 		var row []byte
 		err := w.tx.QueryRowContext(ctx, "SELECT versions FROM affected WHERE ecosystem = ?1 AND name = ?2 AND feed = ?3 AND id = ?4",
-			g[0].Ecosystem, g[0].Name, name, a.ID).Scan(&row)
+			g[0].Ecosystem, g[0].Name, name, id).Scan(&row)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
 		}
@@ -138,11 +139,11 @@ func (w *writer) merge(ctx context.Context, name string, a vuln.Advisory) error 
 			return err
 		}
 		if _, err := w.tx.ExecContext(ctx, "UPDATE affected SET versions = ?1 WHERE ecosystem = ?2 AND name = ?3 AND feed = ?4 AND id = ?5",
-			versions, g[0].Ecosystem, g[0].Name, name, a.ID); err != nil {
+			versions, g[0].Ecosystem, g[0].Name, name, id); err != nil {
 			return err
 		}
 	}
-	return w.add(ctx, name, a.ID, a, every)
+	return w.add(ctx, name, record, a, every)
 }
 
 // byPackage groups what is said about the same package of the same ecosystem.

@@ -15,8 +15,9 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// maxWindow bounds the memory that a compressed stream may ask for.
-const maxWindow = 64 << 20
+// maxWindow bounds the memory that a compressed stream may ask for. Grype's
+// databases ask for this much: they are made by `zstd --ultra -22`.
+const maxWindow = 128 << 20
 
 // Unpack gives the plain bytes of a file that may be compressed with gzip,
 // bzip2, xz or zstd, told by its first bytes, and ends with an error after limit

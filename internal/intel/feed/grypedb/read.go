@@ -25,9 +25,10 @@ const Version = 6
 
 // Sinks take what is read.
 type Sinks struct {
-	// Advisory's record is the vulnerability that it is about.
-	Advisory   func(vuln.Advisory) error
-	Rating     func(feed.Rating) error
+	// Advisory's and Rating's record is Grype's provider: several speak of the
+	// same vulnerability.
+	Advisory   func(record string, a vuln.Advisory) error
+	Rating     func(record string, r feed.Rating) error
 	Exploited  func(feed.Exploited) error
 	Likelihood func(feed.Exploitability) error
 	Skip       func(name string, err error)
@@ -45,7 +46,7 @@ func Read(ctx context.Context, path string, to Sinks) (built time.Time, err erro
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if built, err = metadata(ctx, db); err == nil {
-		err = errors.Join(readPackages(ctx, db, to), readExploited(ctx, db, to), readLikelihood(ctx, db, to))
+		err = errors.Join(readPackages(ctx, db, to), readRatings(ctx, db, to), readExploited(ctx, db, to), readLikelihood(ctx, db, to))
 	}
 	if err != nil {
 		err = fmt.Errorf("vulnerability.db: %w", err)
@@ -120,9 +121,10 @@ func metadata(ctx context.Context, db *sql.DB) (built time.Time, err error) {
 
 // row is one package that a vulnerability affects.
 type row struct {
-	vulnerability, status, ecosystem, name string
-	os                                     system
-	pkg, detail                            []byte
+	vulnerability, status, provider string
+	ecosystem, name                 string
+	os                              system
+	pkg, detail                     []byte
 }
 
 // system is an operating system's release, all empty for language packages.
@@ -163,7 +165,7 @@ func readPackages(ctx context.Context, db *sql.DB, to Sinks) error {
 	if hasColumn(ctx, db, "operating_systems", "channel") {
 		channel = "coalesce(os.channel, '')"
 	}
-	rows, err := db.QueryContext(ctx, `SELECT v.name, coalesce(v.status, ''), coalesce(p.ecosystem, ''), p.name,
+	rows, err := db.QueryContext(ctx, `SELECT v.name, coalesce(v.status, ''), coalesce(v.provider_id, ''), coalesce(p.ecosystem, ''), p.name,
 		coalesce(os.release_id, ''), coalesce(os.major_version, ''), coalesce(os.minor_version, ''), coalesce(os.label_version, ''), coalesce(os.codename, ''), `+channel+`,
 		b.value, vb.value
 		FROM affected_package_handles a
@@ -179,7 +181,7 @@ func readPackages(ctx context.Context, db *sql.DB, to Sinks) error {
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.vulnerability, &r.status, &r.ecosystem, &r.name, &r.os.id, &r.os.major, &r.os.minor, &r.os.label,
+		if err := rows.Scan(&r.vulnerability, &r.status, &r.provider, &r.ecosystem, &r.name, &r.os.id, &r.os.major, &r.os.minor, &r.os.label,
 			&r.os.codename, &r.os.channel, &r.pkg, &r.detail); err != nil {
 			return err
 		}
@@ -198,10 +200,10 @@ func hasColumn(ctx context.Context, db *sql.DB, table, column string) bool {
 
 func (to Sinks) take(r *row) error {
 	ecosystem, source := r.place()
-	if ecosystem == "" || r.os.channel != "" || r.status != "" && r.status != "active" && r.status != "analyzing" {
+	if ecosystem == "" || r.os.channel != "" || !counts(r.status) {
 		return nil
 	}
-	if !usable(r.vulnerability, 200) || !usable(r.name, 500) {
+	if !usable(r.vulnerability, 200) || !usable(r.name, 500) || strings.Contains(r.provider, "#") || len(r.provider) > 100 {
 		to.Skip("a row", errors.New("the names are not usable"))
 		return nil
 	}
@@ -235,8 +237,11 @@ func (to Sinks) take(r *row) error {
 	if len(a.Affected) == 0 {
 		return nil
 	}
-	return to.Advisory(a)
+	return to.Advisory(r.provider, a)
 }
+
+// counts: what is rejected is no vulnerability.
+func counts(status string) bool { return status == "" || status == "active" || status == "analyzing" }
 
 func unmarshal(data []byte, v any) error {
 	if len(data) == 0 {
@@ -309,7 +314,15 @@ func affectedBy(constraint, fixed, state string) (x vuln.Affected, ok bool, err 
 func (r *row) place() (ecosystem, source string) {
 	if r.os.id != "" {
 		version := r.os.major
-		if r.os.minor != "" {
+		switch {
+		case r.os.minor == "":
+		case r.os.id == "rhel" || r.os.id == "redhat":
+			// What Red Hat says of a major release is repeated for each of its minor
+			// ones, with the fixes of their extended support.
+			return "", ""
+		case r.os.id == "ubuntu" && len(r.os.minor) == 1:
+			version += ".0" + r.os.minor // Grype takes zeros away in front
+		default:
 			version += "." + r.os.minor
 		}
 		id := map[string]string{"redhat": "rhel", "amazon": "amzn", "oraclelinux": "ol"}[r.os.id]
@@ -327,6 +340,32 @@ func (r *row) place() (ecosystem, source string) {
 		}
 	}
 	return "", ""
+}
+
+// readRatings reads NVD's severities, whose vulnerabilities go by CPE.
+func readRatings(ctx context.Context, db *sql.DB, to Sinks) error {
+	const query = `SELECT v.name, coalesce(v.status, ''), b.value FROM vulnerability_handles v JOIN blobs b ON b.id = v.blob_id
+		WHERE v.provider_id = 'nvd' ORDER BY v.id`
+	return each(ctx, db, query, func(rows *sql.Rows) error {
+		var name, status string
+		var blob []byte
+		if err := rows.Scan(&name, &status, &blob); err != nil {
+			return err
+		}
+		if !counts(status) || !strings.HasPrefix(name, "CVE-") || !usable(name, 50) {
+			return nil
+		}
+		var d detail
+		if err := unmarshal(blob, &d); err != nil {
+			to.Skip(name, err)
+			return nil
+		}
+		a := d.advisory(name, "nvd")
+		if a.Severity == "" {
+			return nil
+		}
+		return to.Rating("nvd", feed.Rating{CVE: name, Severity: a.Severity, Source: "nvd", Vector: a.CVSS})
+	})
 }
 
 func readExploited(ctx context.Context, db *sql.DB, to Sinks) error {

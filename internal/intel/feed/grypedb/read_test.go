@@ -50,8 +50,8 @@ func read(t *testing.T, data []byte) (found int, err error) {
 		t.Fatal(err)
 	}
 	_, err = grypedb.Read(t.Context(), path, grypedb.Sinks{
-		Advisory:   func(vuln.Advisory) error { found++; return nil },
-		Rating:     func(feed.Rating) error { return nil },
+		Advisory:   func(string, vuln.Advisory) error { found++; return nil },
+		Rating:     func(string, feed.Rating) error { return nil },
 		Exploited:  func(feed.Exploited) error { return nil },
 		Likelihood: func(feed.Exploitability) error { return nil },
 		Skip:       func(string, error) {},
