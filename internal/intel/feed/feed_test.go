@@ -56,6 +56,20 @@ func TestParseOSVSeverityWords(t *testing.T) {
 	}
 }
 
+// TestParseOSVOfOtherSystems: what concerns Go programs on Windows only is no
+// vulnerability of anything in a container.
+func TestParseOSVOfOtherSystems(t *testing.T) {
+	for imports, want := range map[string]int{
+		`[{"path":"path/filepath","goos":["windows"]}]`: 0, `[{"path":"a","goos":["windows","darwin"]},{"path":"b","goos":["plan9"]}]`: 0,
+		`[{"path":"a","goos":["windows","linux"]}]`: 1, `[{"path":"a","goos":["windows"]},{"path":"b"}]`: 1, `[]`: 1, `"?"`: 1,
+	} {
+		a, err := feed.ParseOSV([]byte(`{"id":"GO-2023-2186","affected":[{"package":{"ecosystem":"Go","name":"stdlib"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],"ecosystem_specific":{"imports":` + imports + `}}]}`))
+		if err != nil || len(a.Affected) != want {
+			t.Errorf("%s: %+v, %v", imports, a.Affected, err)
+		}
+	}
+}
+
 func TestParseOSVRefuses(t *testing.T) {
 	for name, record := range map[string]string{
 		"no JSON":         `<html>`,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -67,7 +68,16 @@ type osvAffected struct {
 
 // osvWord finds a severity word in the free-form objects of the schema, whose
 // other contents may have any shape.
-type osvWord struct{ severity, priority, url string }
+type osvWord struct {
+	severity, priority, url string
+	imports                 []goImport
+}
+
+// goImport is one package of a Go module that is vulnerable, on the systems that
+// are named (https://go.dev/doc/security/vuln/database); none: on all.
+type goImport struct {
+	Systems []string `json:"goos"`
+}
 
 func (w *osvWord) UnmarshalJSON(data []byte) error {
 	var fields map[string]json.RawMessage
@@ -77,7 +87,18 @@ func (w *osvWord) UnmarshalJSON(data []byte) error {
 	_ = json.Unmarshal(fields["severity"], &w.severity) // absent or of another shape: no word
 	_ = json.Unmarshal(fields["ubuntu_priority"], &w.priority)
 	_ = json.Unmarshal(fields["url"], &w.url)
+	_ = json.Unmarshal(fields["imports"], &w.imports)
 	return nil
+}
+
+// elsewhere: it is no vulnerability on Linux, where containers run.
+func (w *osvWord) elsewhere() bool {
+	for _, i := range w.imports {
+		if len(i.Systems) == 0 || slices.Contains(i.Systems, "linux") {
+			return false
+		}
+	}
+	return len(w.imports) > 0
 }
 
 // ParseOSV reads one OSV record. Ranges of commits (type GIT) are left out:
@@ -210,7 +231,7 @@ func (r *osvRecord) url() string {
 
 func (x *osvAffected) convert() (vuln.Affected, bool) {
 	a := vuln.Affected{Ecosystem: vuln.Canonical(x.Package.Ecosystem), Name: x.Package.Name, Versions: x.Versions}
-	if a.Name == "" || a.Ecosystem == "" || len(a.Name) > 500 || len(a.Ecosystem) > 100 {
+	if a.Name == "" || a.Ecosystem == "" || len(a.Name) > 500 || len(a.Ecosystem) > 100 || x.Ecosystem.elsewhere() {
 		return a, false
 	}
 	for _, r := range x.Ranges {
