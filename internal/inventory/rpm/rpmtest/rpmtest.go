@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	_ "modernc.org/sqlite" // the driver that writes rpmdb.sqlite
@@ -18,6 +20,11 @@ type Package struct {
 	Name, Version, Release, Arch, Source, License, Module string
 	Epoch                                                 uint32
 	Files                                                 []string // absolute
+}
+
+// describe makes a description of the usual length, which no short header has.
+func (p Package) describe() string {
+	return strings.Repeat("What "+p.Name+" is for, in a paragraph of the usual length. ", 20) + "\x00"
 }
 
 // Header is the package's header as RPM's databases hold it.
@@ -44,6 +51,9 @@ func (p Package) Header() []byte {
 	text(1002, p.Release)
 	if p.Epoch > 0 {
 		add(1003, 4, 1, binary.BigEndian.AppendUint32(nil, p.Epoch))
+	}
+	if p.Arch != "" { // public keys have none
+		add(1005, 9, 1, []byte(p.describe()))
 	}
 	text(1014, p.License)
 	text(1022, p.Arch)
@@ -148,54 +158,97 @@ func NDB(packages ...Package) []byte {
 	return out
 }
 
-// Hash is Packages, a Berkeley DB hash: one bucket a package, its header in
-// overflow pages as RPM's are, or in the page when it is short.
+// Hash is Packages, a Berkeley DB hash (version 9, as RPM 4.8 to 4.15 wrote it):
+// one bucket a package, its header in overflow pages when it is longer than a
+// quarter of a page, or in the bucket's.
 func Hash(order binary.AppendByteOrder, packages ...Package) []byte {
-	const page, head = 4096, 26
-	put32 := func(b []byte, v uint32) { copy(b, order.AppendUint32(nil, v)) }
-	put16 := func(b []byte, v int) { copy(b, order.AppendUint16(nil, uint16(v))) }
-	out := make([]byte, page)
-	put32(out[12:], 0x061561)
-	put32(out[20:], page)
-	out[25] = 8
-	add := func(kind byte) []byte {
-		out = append(out, make([]byte, page)...)
-		p := out[len(out)-page:]
-		put32(p[8:], uint32(len(out)/page-1))
-		p[25] = kind
-		return p
+	h := hash{order: order}
+	counter := append([]byte{inPage}, order.AppendUint32(nil, uint32(len(packages)))...)
+	h.buckets = append(h.buckets, counter)
+	for _, p := range packages {
+		h.buckets = append(h.buckets, h.value(p.Header(), uint32(len(packages)+2)))
 	}
-	pair := func(key uint32, value []byte) {
-		p := add(13)
-		put16(p[20:], 2)
-		k := page - 5
-		p[k] = 1
-		put32(p[k+1:], key)
-		v := k - len(value)
-		copy(p[v:], value)
-		put16(p[head:], k)
-		put16(p[head+2:], v)
+	var out []byte
+	out = append(out, h.meta()...)
+	for key, value := range h.buckets {
+		out = append(out, h.bucket(uint32(key), value)...)
 	}
-	pair(0, append([]byte{1}, order.AppendUint32(nil, uint32(len(packages)))...))
-	for i, p := range packages {
-		header := p.Header()
-		if len(header) < 1024 {
-			pair(uint32(i+1), append([]byte{1}, header...))
-			continue
+	return append(out, h.overflow...)
+}
+
+// What Berkeley DB's dbinc/db_page.h lays out.
+const (
+	hashPage = 4096
+	hashHead = 26
+	inPage   = 1
+	offPage  = 3
+)
+
+type hash struct {
+	order    binary.AppendByteOrder
+	buckets  [][]byte // the value of each, as it lies in the page
+	overflow []byte   // pages behind those of the buckets
+}
+
+func (h *hash) put32(b []byte, v uint32) { copy(b, h.order.AppendUint32(nil, v)) }
+func (h *hash) put16(b []byte, v int)    { copy(b, h.order.AppendUint16(nil, uint16(v))) }
+
+// value lays a header down; first is the number of the first overflow page.
+func (h *hash) value(header []byte, first uint32) []byte {
+	if len(header) <= hashPage/4 {
+		return append([]byte{inPage}, header...)
+	}
+	begin := first + uint32(len(h.overflow)/hashPage)
+	item := h.order.AppendUint32([]byte{offPage, 0, 0, 0}, begin)
+	item = h.order.AppendUint32(item, uint32(len(header)))
+	for at := begin; len(header) > 0; at++ {
+		page := make([]byte, hashPage)
+		h.put32(page[8:], at)
+		page[25] = 7 // overflow
+		n := copy(page[hashHead:], header)
+		header = header[n:]
+		h.put16(page[20:], 1) // references
+		h.put16(page[22:], n)
+		if at > begin {
+			h.put32(page[12:], at-1)
 		}
-		first := uint32(len(out)/page) + 1
-		value := append([]byte{3, 0, 0, 0}, order.AppendUint32(nil, first)...)
-		pair(uint32(i+1), order.AppendUint32(value, uint32(len(header))))
-		for len(header) > 0 {
-			o := add(7)
-			n := copy(o[head:], header)
-			header = header[n:]
-			put16(o[22:], n)
-			if len(header) > 0 {
-				put32(o[16:], uint32(len(out)/page))
-			}
+		if len(header) > 0 {
+			h.put32(page[16:], at+1)
 		}
+		h.overflow = append(h.overflow, page...)
 	}
-	put32(out[32:], uint32(len(out)/page-1))
-	return out
+	return item
+}
+
+func (h *hash) meta() []byte {
+	page := make([]byte, hashPage)
+	last := len(h.buckets) + len(h.overflow)/hashPage
+	high := uint32(1)<<bits.Len(uint(len(h.buckets)-1)) - 1
+	for at, v := range map[int]uint32{
+		12: 0x061561, 16: 9, 20: hashPage, 32: uint32(last), 40: uint32(len(h.buckets)), 44: uint32(len(h.buckets)),
+		72: uint32(len(h.buckets) - 1), 76: high, 80: high >> 1, 84: 1, 88: uint32(len(h.buckets)),
+	} {
+		h.put32(page[at:], v)
+	}
+	page[25] = 8                      // hash metadata
+	for at := 96; at < 224; at += 4 { // bucket n lies on page n+1
+		h.put32(page[at:], 1)
+	}
+	return page
+}
+
+func (h *hash) bucket(key uint32, value []byte) []byte {
+	page := make([]byte, hashPage)
+	h.put32(page[8:], key+1)
+	page[25] = 13 // sorted hash page
+	h.put16(page[20:], 2)
+	k := hashPage - 5
+	page[k] = inPage
+	h.put32(page[k+1:], key)
+	v := k - len(value)
+	copy(page[v:], value)
+	h.put16(page[hashHead:], k)
+	h.put16(page[hashHead+2:], v)
+	h.put16(page[22:], v) // where items begin
+	return page
 }
