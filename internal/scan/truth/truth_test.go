@@ -188,10 +188,35 @@ func build(t *testing.T, recipe string) string {
 	}
 	img := imagetest.Image{Tags: []string{"truth:1"}}
 	for _, l := range layers {
-		img.Layers = append(img.Layers, imagetest.Tar(t, l...))
+		img.Layers = append(img.Layers, imagetest.Tar(t, withFolders(l)...))
 	}
-	out := filepath.Join(t.TempDir(), "image.tar")
+	// The images stay for other scanners to read, where one asks for it:
+	// docs/peers.md.
+	dir := os.Getenv("TRUTH_IMAGES")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	out := filepath.Join(dir, strings.TrimSuffix(filepath.Base(recipe), ".txtar")+".tar")
 	write(t, out, img.Archive(t, imagetest.OCI))
+	return out
+}
+
+// withFolders puts the folders before what lies in them, as builders of images do.
+func withFolders(entries []imagetest.Entry) (out []imagetest.Entry) {
+	seen := map[string]bool{".": true}
+	var add func(dir string)
+	add = func(dir string) {
+		if seen[dir] {
+			return
+		}
+		seen[dir] = true
+		add(path.Dir(dir))
+		out = append(out, imagetest.Dir(dir))
+	}
+	for _, e := range entries {
+		add(path.Dir(e.Name))
+		out = append(out, e)
+	}
 	return out
 }
 
@@ -200,7 +225,10 @@ func entry(t *testing.T, name string, data []byte) imagetest.Entry {
 	t.Helper()
 	if base, ok := strings.CutSuffix(name, ".pom"); ok {
 		group, artifact := property(data, "groupId"), property(data, "artifactId")
-		return imagetest.File(base, string(zipped(t, map[string][]byte{"META-INF/maven/" + group + "/" + artifact + "/pom.properties": data})))
+		return imagetest.File(base, string(zipped(t, map[string][]byte{
+			"META-INF/MANIFEST.MF": []byte("Manifest-Version: 1.0\r\nCreated-By: a test\r\n\r\n"),
+			"META-INF/maven/" + group + "/" + artifact + "/pom.properties": data,
+		})))
 	}
 	if base, ok := strings.CutSuffix(name, ".go"); ok {
 		return imagetest.Program(base, program(t, data))
