@@ -148,7 +148,11 @@ func (s *spdxBuilder) pkg(p *event.Package) spdxPackage {
 	if p.Locked {
 		locked = "true"
 	}
-	pairs := []string{"Path", p.Path, "LayerDiffID", p.Layer, "Module", p.Module, "Locked", locked, "Owner", p.Owner}
+	ecosystem := "" // of others the package URL says it
+	if strings.HasPrefix(p.PURL, "pkg:generic/") {
+		ecosystem = p.Ecosystem
+	}
+	pairs := []string{"Path", p.Path, "LayerDiffID", p.Layer, "Module", p.Module, "Locked", locked, "Owner", p.Owner, "Ecosystem", ecosystem}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			out.Annotations = append(out.Annotations, s.annotation(pairs[i], pairs[i+1]))

@@ -177,14 +177,14 @@ func TestAllSourcesAgree(t *testing.T) {
 
 	t.Run("containerd", func(t *testing.T) {
 		socket := filepath.Join(d.Dir, "containerd.sock")
-		ctr(t, socket, "images", "import", file)
+		d.Ctr(t, "images", "import", file)
 		rep := agree(scan.Options{Target: "containerd:" + name, Containerd: "unix://" + socket})
 		if rep.Integrity != report.FromEngine {
 			t.Errorf("not read in place: integrity %q", rep.Integrity)
 		}
 		// Never unpacked: its blobs are read, and hashed.
-		ctr(t, socket, "images", "rm", "--sync", "docker.io/library/"+name)
-		ctr(t, socket, "images", "import", "--no-unpack", file)
+		d.Ctr(t, "images", "rm", "--sync", "docker.io/library/"+name)
+		d.Ctr(t, "images", "import", "--no-unpack", file)
 		if rep := agree(scan.Options{Target: "containerd:" + name, Containerd: "unix://" + socket}); rep.Integrity != report.Hashed {
 			t.Errorf("not read from the content store: integrity %q", rep.Integrity)
 		}
@@ -192,13 +192,15 @@ func TestAllSourcesAgree(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `image "nobody:1": not found in containerd (unix://`) {
 			t.Errorf("unknown image: %v", err)
 		}
-		if left := ctr(t, socket, "leases", "ls", "-q") + ctr(t, socket, "snapshots", "ls"); strings.Contains(left, "breakwater") {
+		if left := d.Ctr(t, "leases", "ls", "-q") + d.Ctr(t, "snapshots", "ls"); strings.Contains(left, "breakwater") {
 			t.Errorf("left behind: %s", left)
 		}
 	})
 	for _, driver := range []string{"overlay", "vfs"} {
 		t.Run("podman "+driver, func(t *testing.T) {
-			root := podman(t, driver, "load", "-i", file)
+			podman := testenv.NewPodman(t, driver)
+			podman.Run(t, "load", "-i", file)
+			root := podman.Root
 			for _, spelling := range []string{name, "localhost/" + name} {
 				if driver == "overlay" {
 					agree(scan.Options{Target: "podman:" + spelling, Storage: root})
@@ -231,42 +233,6 @@ func registryRefusals(t *testing.T, registry *testenv.Registry, remote string) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-func ctr(t *testing.T, socket string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath("ctr")
-	if err != nil {
-		testenv.Missing(t, "no ctr (package containerd)")
-	}
-	out, err := exec.CommandContext(t.Context(), path, append([]string{"--address", socket, "--namespace", "default"}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ctr %v: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
-// podman runs podman with a storage of its own and gives its folder.
-func podman(t *testing.T, driver string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath("podman")
-	if err != nil {
-		testenv.Missing(t, "no podman (package podman)")
-	}
-	dir, err := os.MkdirTemp("", "bwp") // podman takes no long path
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := filepath.Join(dir, "root")
-	t.Cleanup(func() {
-		_ = exec.Command("umount", "-l", filepath.Join(root, "overlay")).Run() // not mounted with vfs
-		_ = os.RemoveAll(dir)
-	})
-	out, err := exec.CommandContext(t.Context(), path, append([]string{"--root", root, "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"), "--storage-driver", driver, "--cgroup-manager", "cgroupfs", "--events-backend", "file"}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("podman %v: %v\n%s", args, err, out)
-	}
-	return root
 }
 
 // TestNameThatNobodyHas says everywhere it was looked for.

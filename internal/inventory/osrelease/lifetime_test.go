@@ -17,6 +17,7 @@ func TestLifetimeOfDistributions(t *testing.T) {
 	}
 	for _, c := range []struct{ id, version, want string }{
 		{"debian", "11", "2026-08-31"}, {"debian", "12.4", "2028-06-30"}, {"ubuntu", "18.04", "2023-05-31"},
+		{"ubuntu", "22.04", "2027-06-01"}, {"almalinux", "8.10", "2029-05-31"}, {"opensuse-leap", "16.0", "2027-10-31"},
 		{"alpine", "3.18.5", "2025-05-09"}, {"rhel", "7.9", "2024-06-30"}, {"amzn", "2018.03", "2023-12-31"},
 		{"sles", "15.5", "2024-12-31"}, {"ubuntu", "18", ""}, {"debian", "sid", ""}, {"debian", "", ""}, {"plan9", "4", ""},
 	} {

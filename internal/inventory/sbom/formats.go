@@ -95,7 +95,7 @@ func (p *cycloneComponent) item() item {
 	i.path = strings.TrimPrefix(p.property("breakwater:path", "aquasecurity:trivy:FilePath", "syft:location:0:path"), "/")
 	i.layer = p.property("breakwater:layer", "aquasecurity:trivy:LayerDiffID", "syft:location:0:layerID")
 	i.module, i.step, i.owner = p.property("breakwater:module"), p.property("breakwater:step"), p.property("breakwater:owner")
-	i.locked = p.property("breakwater:locked") == "true"
+	i.ecosystem, i.locked = p.property("breakwater:ecosystem"), p.property("breakwater:locked") == "true"
 	return i
 }
 
@@ -189,7 +189,7 @@ func (p *spdxPackage) item() item {
 	if source, ok := strings.CutPrefix(p.Source, "built package from: "); ok {
 		i.source, i.sourceVersion, _ = strings.Cut(source, " ")
 	}
-	for name, to := range map[string]*string{"Path": &i.path, "LayerDiffID": &i.layer, "Module": &i.module, "Owner": &i.owner} {
+	for name, to := range map[string]*string{"Path": &i.path, "LayerDiffID": &i.layer, "Module": &i.module, "Owner": &i.owner, "Ecosystem": &i.ecosystem} {
 		if values := p.annotations(name); len(values) > 0 {
 			*to = values[0]
 		}

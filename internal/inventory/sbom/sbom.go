@@ -101,7 +101,7 @@ type pending struct {
 // item is a package as any of the formats states it.
 type item struct {
 	name, purl, source, sourceVersion, path, layer string
-	module, step, owner                            string
+	module, step, owner, ecosystem                 string
 	locked                                         bool
 	licenses                                       []string
 }
@@ -116,7 +116,7 @@ func (c *collector) add(i item) {
 		c.miss(i.name)
 		return
 	}
-	p, ok := c.packageOf(u)
+	p, ok := c.packageOf(u, i)
 	if !ok {
 		c.miss(i.name)
 		return
@@ -153,7 +153,7 @@ func distributions(kind string) string {
 	return ""
 }
 
-func (c *collector) packageOf(u packageurl.PackageURL) (pending, bool) {
+func (c *collector) packageOf(u packageurl.PackageURL, i item) (pending, bool) {
 	q := u.Qualifiers.Map()
 	if driver := distributions(u.Type); driver != "" {
 		p := event.Package{Name: u.Name, Version: u.Version, Arch: q["arch"], PURL: u.ToString(), Ecosystem: u.Namespace}
@@ -172,6 +172,9 @@ func (c *collector) packageOf(u packageurl.PackageURL) (pending, bool) {
 		return pending{p, driver}, purl.Valid(p.Name) && purl.Valid(p.Version)
 	}
 	p := language(u, q)
+	if u.Type == packageurl.TypeGeneric {
+		p = program(u, i)
+	}
 	return pending{p, ""}, p.Name != ""
 }
 
@@ -226,8 +229,25 @@ func language(u packageurl.PackageURL, q map[string]string) event.Package {
 		return purl.Conda(u.Name, u.Version, q["build"], q["subdir"])
 	case packageurl.TypeBitnami:
 		return purl.Bitnami(u.Name, u.Version, q["arch"])
+	case packageurl.TypeJulia:
+		return purl.Julia(u.Name, u.Version, q["uuid"])
+	case packageurl.TypeCocoapods:
+		return purl.CocoaPods(u.Name, u.Version)
+	case packageurl.TypeCpan:
+		return purl.CPAN(u.Namespace, u.Name, u.Version)
+	case packageurl.TypeWORDPRESS:
+		return purl.WordPress(u.Namespace, u.Name, u.Version)
 	}
 	return event.Package{}
+}
+
+// program is a program that no package manager brought. Only a document of this
+// program says whose advisories are about it, and under which name.
+func program(u packageurl.PackageURL, i item) event.Package {
+	if i.ecosystem == "Bitnami" && i.name != "" {
+		return purl.Program(i.ecosystem, i.name, u.Name, u.Version)
+	}
+	return purl.Program("generic", u.Name, u.Name, u.Version)
 }
 
 // distro takes a distribution's id and version; Debian's advisories know major

@@ -1,7 +1,9 @@
 package sbom_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -9,7 +11,9 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/inventory"
 	"github.com/breakwater-sec/breakwater/internal/inventory/drivers"
+	"github.com/breakwater-sec/breakwater/internal/inventory/purl"
 	"github.com/breakwater-sec/breakwater/internal/inventory/sbom"
+	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
 const (
@@ -65,6 +69,43 @@ func TestFormatsSayTheSame(t *testing.T) {
 				t.Errorf("licences %q", libc.Licenses)
 			}
 		})
+	}
+}
+
+// TestOwnDocuments: what this program writes, it reads back: packages of every
+// kind that it knows.
+func TestOwnDocuments(t *testing.T) {
+	rep := &report.Report{Tool: "breakwater test", Packages: []event.Package{
+		purl.NPM("@babel/core", "7.1.0"), purl.PyPI("urllib3", "1.26.12"), purl.Maven("org.acme", "core", "1.0"), purl.Gem("rack", "2.2.3", ""),
+		purl.Composer("acme/shop", "1.0.0"), purl.Cargo("serde", "1.0.0"), purl.Go("example.org/dep", "v1.2.3"), purl.Go("stdlib", "1.26.0"), purl.NuGet("Acme.Core", "1.0.0"),
+		purl.Swift("github.com/acme/swift-core", "1.0.0"), purl.Pub("http", "1.0.0"), purl.Hex("plug", "1.0.0"), purl.Conan("zlib", "1.2.13", "", ""),
+		purl.Hackage("aeson", "2.0"), purl.CRAN("dplyr", "1.0.0"), purl.Julia("HTTP", "1.10.0", "cd3eb016-35fb-5094-929b-558a96fad6f3"), purl.Conda("numpy", "1.26.0", "py311_0", "linux-64"),
+		purl.CocoaPods("Alamofire", "5.0.0"), purl.CPAN("acme", "Acme-Core", "1.0"), purl.Bitnami("redis", "7.0.0", "amd64"),
+		purl.Program("Bitnami", "node", "node", "18.1.0"), purl.Program("Bitnami", "java", "openjdk", "21.0.1"), purl.Program("generic", "busybox", "busybox", "1.35.0"),
+		purl.WordPress("plugin", "akismet", "5.0"),
+	}}
+	for name, write := range map[string]func(io.Writer, *report.Report) error{"CycloneDX": report.CycloneDX, "SPDX": report.SPDX} {
+		var text bytes.Buffer
+		if err := write(&text, rep); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := sbom.Parse(text.Bytes(), engine())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(doc.Gaps) > 0 {
+			t.Errorf("%s: gaps %q", name, doc.Gaps)
+		}
+		for _, p := range rep.Packages {
+			if p.PURL == "" {
+				t.Fatalf("no package: %+v", p)
+			}
+			if !slices.ContainsFunc(doc.Packages, func(q event.Package) bool {
+				return q.PURL == p.PURL && q.Name == p.Name && q.Version == p.Version && q.Ecosystem == p.Ecosystem
+			}) {
+				t.Errorf("%s: lost %s (%s %s)", name, p.PURL, p.Ecosystem, p.Name)
+			}
+		}
 	}
 }
 
