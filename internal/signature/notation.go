@@ -168,13 +168,5 @@ func (e *envelope) about(v *verifier) error {
 	if err != nil {
 		return fmt.Errorf("the signed document is not readable: %w", err)
 	}
-	var p struct {
-		Target struct {
-			Digest string `json:"digest"`
-		} `json:"targetArtifact"`
-	}
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return fmt.Errorf("the signed document is not readable: %w", err)
-	}
-	return v.about(p.Target.Digest)
+	return v.target(raw)
 }

@@ -1,6 +1,7 @@
 package signature_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/signature"
 )
 
@@ -65,7 +67,7 @@ func TestRealSignatures(t *testing.T) {
 		"cosign3-tag-p384": {"p384"}, "cosign3-bundle-p384": {"p384"},
 		"cosign3-tag-p521": {"p521"}, "cosign3-bundle-p521": {"p521"},
 		"cosign3-tag-rsa4096": {"rsa4096"}, "cosign3-bundle-rsa4096": {"rsa4096"},
-		"notation":            {"partner", "partner", "", "partner"},
+		"notation":            {"partner", "partner", "partner", "partner"},
 		"cosign3-attestation": {""}, "cosign3-stranger": {""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,5 +111,66 @@ func TestRealSignaturesOnAnotherImage(t *testing.T) {
 				t.Errorf("%s holds for another image: %+v", name, s)
 			}
 		}
+	}
+}
+
+// realCOSE is the COSE envelope among them, and the image that it signs.
+func realCOSE(t testing.TB) (blob []byte, digest string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "real", "notation.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r recorded
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range r.Blobs {
+		if b[0] == 0xd2 {
+			return b, r.Image
+		}
+	}
+	t.Fatal("no COSE envelope")
+	return nil, ""
+}
+
+// TestCOSE: one bit of what is signed, or of the signature, makes it nobody's.
+func TestCOSE(t *testing.T) {
+	tr := realTrust(t)
+	blob, digest := realCOSE(t)
+	try := func(changed []byte) event.Signature {
+		t.Helper()
+		var f fake
+		f.attach(t, false, "application/cose", changed, nil)
+		found, gaps, err := signature.Verify(t.Context(), tr, &f, digest, realNow)
+		if err != nil || len(found) != 1 || len(gaps) > 0 {
+			t.Fatalf("%+v, gaps %q, %v", found, gaps, err)
+		}
+		return found[0]
+	}
+	if s := try(blob); !s.Verified || s.Signer != "partner" || s.Identity != "CN=release ec,O=Breakwater test,ST=Berlin,C=DE" || s.Signed.Year() != 2026 {
+		t.Errorf("%+v", s)
+	}
+	// The header that is not signed, with the certificates: from label 33 on.
+	from, to := bytes.Index(blob, []byte{0x18, 33}), bytes.Index(blob, []byte(`{"targetArtifact"`))-2
+	if from < 100 || to < from {
+		t.Fatalf("no header from %d to %d", from, to)
+	}
+	for i := range blob {
+		if i >= from && i < to {
+			continue
+		}
+		changed := bytes.Clone(blob)
+		changed[i] ^= 1
+		if s := try(changed); s.Verified {
+			t.Errorf("byte %d of %d changed, and still: %+v", i, len(blob), s)
+		}
+	}
+	for _, text := range map[string]string{
+		"nothing": "", "no tag": "\x84\x40\xa0\x40\x40", "another tag": "\xd1\x84\x40\xa0\x40\x40", "three parts": "\xd2\x83\x40\xa0\x40",
+		"no certificate": "\xd2\x84\x40\xa0\x40\x40", "no length": "\xd2\x9f\xff", "deep": strings.Repeat("\x81", 100) + "\x00", "a long list": "\xd2\x9a\xff\xff\xff\xff",
+		"a field twice": "\xd2\x84\x40\xa2\x01\x00\x01\x00\x40\x40", "a float": "\xfb\x00\x00\x00\x00\x00\x00\x00\x00", "more behind it": string(blob) + "\x00",
+	} {
+		refused(t, try([]byte(text)), "COSE envelope is not readable: ")
 	}
 }

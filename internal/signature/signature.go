@@ -1,11 +1,11 @@
 // Package signature finds out who signed an image, offline: signatures of cosign
 // (with a key, or keyless with the certificates and the log's key that are named)
-// and of notation (JWS envelopes, X.509). It verifies what a registry holds
+// and of notation (JWS and COSE envelopes, X.509). It verifies what a registry holds
 // against a [Trust] that people wrote; nothing is fetched but from that registry.
 //
 // Formats: cosign's SIGNATURE_SPEC and Sigstore's bundle 0.3 (the signed entry
 // timestamp of Rekor 1), the DSSE envelope 1.0, and the Notary Project's
-// signature specification 1.1 with its JWS envelope.
+// signature specification 1.1 with its JWS and COSE envelopes.
 package signature
 
 import (
@@ -152,9 +152,7 @@ func (v *verifier) judgeOf(mediaType string) func(layer, []byte) (event.Signatur
 	case mediaType == "application/jose+json":
 		return v.notation
 	case mediaType == "application/cose":
-		return func(layer, []byte) (event.Signature, error) {
-			return event.Signature{Kind: kindNotation}, errors.New("its COSE envelope is not read in this version: sign with `notation sign --signature-format jws`")
-		}
+		return v.cose
 	}
 	return nil
 }

@@ -371,7 +371,7 @@ func TestNotation(t *testing.T) {
 
 	var f fake
 	f.attach(t, false, "application/cose", []byte{0xd2}, nil)
-	refused(t, verify(t, tr, &f), "COSE envelope is not read")
+	refused(t, verify(t, tr, &f), "COSE envelope is not readable")
 }
 
 func TestMistakesInTrust(t *testing.T) {
@@ -396,6 +396,8 @@ func FuzzVerify(f *testing.F) {
 	ca := newAuthority(f)
 	tr := trust(f, "- name: a\n  cosign:\n    key: "+indent(publicPEM(key.Public()))+"\n- name: b\n  notation:\n    certificates: "+indent(certPEM(ca.cert))+"\n")
 	s, sig := dsse(key, other, predicate)
+	envelope, _ := realCOSE(f)
+	f.Add("application/cose", envelope, "", "")
 	for _, kind := range []string{simpleType, bundleType, "application/jose+json", "application/cose"} {
 		f.Add(kind, []byte(`{}`), "", "")
 		f.Add(kind, bundle(s, sig, nil), certPEM(ca.cert), `{"Payload":{}}`)
