@@ -23,7 +23,7 @@ func TestEveryKindIsAskedFor(t *testing.T) {
 		a/vendor/composer/installed.json a/composer.lock
 		a/b.deps.json a/packages.lock.json a/packages.config a/b.csproj
 		a/Cargo.lock a/go.mod
-		a/b.jar a/b.war a/b.ear a/gradle.lockfile a/buildscript-gradle.lockfile a/pom.xml
+		a/b.jar a/b.war a/b.ear a/gradle.lockfile a/buildscript-gradle.lockfile a/build.sbt.lock a/pom.xml
 		a/Package.resolved a/Podfile.lock a/pubspec.lock a/ebin/b.app a/mix.lock a/rebar.lock a/conan.lock
 		a/package.conf.d/b.conf a/stack.yaml.lock a/cabal.project.freeze
 		a/library/b/DESCRIPTION a/renv.lock a/packages/B/c/Project.toml a/Manifest.toml

@@ -1,13 +1,16 @@
 // Package maven finds the Java artifacts that a build wants: gradle.lockfile
-// and buildscript-gradle.lockfile (Gradle's dependency locking) and the direct
+// and buildscript-gradle.lockfile (Gradle's dependency locking), build.sbt.lock
+// (sbt-dependency-lock, lock version 1) and the direct
 // dependencies of a pom.xml whose version stands in that file, as itself or as
 // a property (Maven's POM reference). What a parent decides is not known here.
 package maven
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"path"
 	"strings"
@@ -23,7 +26,7 @@ type Locks struct{}
 
 // Names are those of the files.
 func (Locks) Names() []string {
-	return []string{"gradle.lockfile", "buildscript-gradle.lockfile", "pom.xml"}
+	return []string{"gradle.lockfile", "buildscript-gradle.lockfile", "build.sbt.lock", "pom.xml"}
 }
 
 // Wants a file that is this image's own.
@@ -37,11 +40,40 @@ func (Locks) Extract(f inventory.File) ([]event.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	if path.Base(f.Path) == "pom.xml" {
+	switch path.Base(f.Path) {
+	case "pom.xml":
 		out, err := pom(data)
+		return lockfile.Locked(out), err
+	case "build.sbt.lock":
+		out, err := sbt(data)
 		return lockfile.Locked(out), err
 	}
 	return lockfile.Locked(gradle(data)), nil
+}
+
+// sbt reads a lock file of sbt-dependency-lock. Names carry Scala's binary
+// version, as the artifacts of Maven do.
+func sbt(data []byte) (out []event.Package, err error) {
+	var lock struct {
+		Version      int `json:"lockVersion"`
+		Dependencies []struct {
+			Org     string `json:"org"`
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"dependencies"`
+	}
+	if err := json.Unmarshal(data, &lock); err != nil {
+		return nil, errors.New("is not valid JSON")
+	}
+	if lock.Version != 1 {
+		return nil, fmt.Errorf("is of lock version %d; 1 is read", lock.Version)
+	}
+	for _, d := range lock.Dependencies {
+		if d.Org != "" {
+			out = purl.Append(out, purl.Maven(d.Org, d.Name, d.Version))
+		}
+	}
+	return out, nil
 }
 
 // gradle reads group:artifact:version=configurations.
