@@ -21,6 +21,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/inventory/hex"
 	"github.com/breakwater-sec/breakwater/internal/inventory/jar"
 	"github.com/breakwater-sec/breakwater/internal/inventory/julia"
+	"github.com/breakwater-sec/breakwater/internal/inventory/luarocks"
 	"github.com/breakwater-sec/breakwater/internal/inventory/maven"
 	"github.com/breakwater-sec/breakwater/internal/inventory/npm"
 	"github.com/breakwater-sec/breakwater/internal/inventory/osrelease"
@@ -69,6 +70,7 @@ func All(key inventory.Key) *inventory.Engine {
 		cran.Locks{},
 		julia.Driver{},
 		perl.Driver{},
+		luarocks.Driver{},
 		bitnami.Driver{},
 		wordpress.Driver{},
 

@@ -27,7 +27,7 @@ func TestEveryKindIsAskedFor(t *testing.T) {
 		a/Package.resolved a/Podfile.lock a/pubspec.lock a/ebin/b.app a/mix.lock a/rebar.lock a/conan.lock
 		a/package.conf.d/b.conf a/stack.yaml.lock a/cabal.project.freeze
 		a/library/b/DESCRIPTION a/renv.lock a/packages/B/c/Project.toml a/Manifest.toml
-		a/.meta/b-1/install.json opt/bitnami/a/.spdx-a.spdx
+		luarocks/rocks-5.1/b/1-1/b-1-1.rockspec a/.meta/b-1/install.json opt/bitnami/a/.spdx-a.spdx
 		wp-content/plugins/a/a.php wp-content/themes/a/style.css
 		opt/java/release a/wp-includes/version.php a/releases/25/OTP_VERSION
 		usr/lib/libcrypto.so.3 usr/lib/libz.so.1.2.13`) {
@@ -35,7 +35,7 @@ func TestEveryKindIsAskedFor(t *testing.T) {
 			t.Errorf("nobody wants %s", path)
 		}
 	}
-	for _, path := range strings.Fields(`a/package.json a/b.json a/b.txt a/b.php a/style.css a/b.conf a/DESCRIPTION a/Project.toml
+	for _, path := range strings.Fields(`a/b-1-1.rockspec a/package.json a/b.json a/b.txt a/b.php a/style.css a/b.conf a/DESCRIPTION a/Project.toml
 		usr/lib/libother.so.1 usr/bin/node etc/nginx a/METADATA var/lib/x`) {
 		if e.Wants(path, plain) {
 			t.Errorf("somebody wants %s", path)

@@ -195,6 +195,12 @@ func CPAN(author, name, version string) event.Package {
 	return build("CPAN", packageurl.TypeCpan, name, version, strings.ToUpper(author), name)
 }
 
+// LuaRocks is a rock, with its revision in the version; the package URL has its
+// name in lower case. OSV has no such ecosystem.
+func LuaRocks(name, version string) event.Package {
+	return build("LuaRocks", "luarocks", name, version, "", strings.ToLower(name))
+}
+
 // Bitnami is a component that Bitnami built.
 func Bitnami(name, version, arch string) event.Package {
 	var qualifiers []string

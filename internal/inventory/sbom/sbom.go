@@ -235,6 +235,8 @@ func language(u packageurl.PackageURL, q map[string]string) event.Package {
 		return purl.CocoaPods(u.Name, u.Version)
 	case packageurl.TypeCpan:
 		return purl.CPAN(u.Namespace, u.Name, u.Version)
+	case "luarocks":
+		return purl.LuaRocks(u.Name, u.Version)
 	case packageurl.TypeWORDPRESS:
 		return purl.WordPress(u.Namespace, u.Name, u.Version)
 	}

@@ -80,7 +80,7 @@ func TestOwnDocuments(t *testing.T) {
 		purl.Composer("acme/shop", "1.0.0"), purl.Cargo("serde", "1.0.0"), purl.Go("example.org/dep", "v1.2.3"), purl.Go("stdlib", "1.26.0"), purl.NuGet("Acme.Core", "1.0.0"),
 		purl.Swift("github.com/acme/swift-core", "1.0.0"), purl.Pub("http", "1.0.0"), purl.Hex("plug", "1.0.0"), purl.Conan("zlib", "1.2.13", "", ""),
 		purl.Hackage("aeson", "2.0"), purl.CRAN("dplyr", "1.0.0"), purl.Julia("HTTP", "1.10.0", "cd3eb016-35fb-5094-929b-558a96fad6f3"), purl.Conda("numpy", "1.26.0", "py311_0", "linux-64"),
-		purl.CocoaPods("Alamofire", "5.0.0"), purl.CPAN("acme", "Acme-Core", "1.0"), purl.Bitnami("redis", "7.0.0", "amd64"),
+		purl.CocoaPods("Alamofire", "5.0.0"), purl.CPAN("acme", "Acme-Core", "1.0"), purl.LuaRocks("lua-cjson", "2.1.0-1"), purl.Bitnami("redis", "7.0.0", "amd64"),
 		purl.Program("Bitnami", "node", "node", "18.1.0"), purl.Program("Bitnami", "java", "openjdk", "21.0.1"), purl.Program("generic", "busybox", "busybox", "1.35.0"),
 		purl.WordPress("plugin", "akismet", "5.0"),
 	}}
