@@ -186,7 +186,7 @@ func (p *spdxPackage) item() item {
 		}
 	}
 	// Trivy's words too.
-	if source, ok := strings.CutPrefix(p.Source, "built package from: "); ok {
+	if source, ok := strings.CutPrefix(p.Source, builtFrom); ok {
 		i.source, i.sourceVersion, _ = strings.Cut(source, " ")
 	}
 	for name, to := range map[string]*string{"Path": &i.path, "LayerDiffID": &i.layer, "Module": &i.module, "Owner": &i.owner, "Ecosystem": &i.ecosystem} {

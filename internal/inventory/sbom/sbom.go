@@ -1,5 +1,5 @@
 // Package sbom reads the packages of a software bill of materials, in JSON:
-// CycloneDX 1.2 to 1.6, SPDX 2.2 and 2.3, and Syft's own format. Packages are
+// CycloneDX 1.2 to 1.6, SPDX 2.2, 2.3 and 3.0, and Syft's own format. Packages are
 // known by their package URL; what has none, or one of a kind that nobody has
 // advisories for, is counted as a gap. What Breakwater's own documents say beyond
 // that (layers, evidence) comes back as it was.
@@ -69,7 +69,7 @@ func Parse(data []byte, place Placer) (*Document, error) {
 		c.Format = probe.SPDXVersion
 		err = c.spdx(data)
 	case probe.Graph != nil:
-		return nil, errors.New("is SPDX 3, which is not read; write SPDX 2.3 or CycloneDX")
+		err = c.spdx3(probe.Graph)
 	case probe.Artifacts != nil:
 		c.Format = "Syft JSON"
 		err = c.syft(data)

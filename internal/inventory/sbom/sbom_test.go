@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +34,16 @@ const (
 		{"name":"@babel/core","versionInfo":"7.1.0","licenseDeclared":"NOASSERTION","licenseConcluded":"MIT","externalRefs":[{"referenceType":"cpe23Type","referenceLocator":"cpe:x"},{"referenceType":"purl","referenceLocator":"pkg:npm/%40babel/core@7.1.0"}]},
 		{"name":"log4j-core","versionInfo":"2.14.1","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"}]},
 		{"name":"nameless"}]}`
+	spdx3 = `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[
+		{"type":"CreationInfo","@id":"_:c","specVersion":"3.0.1"},
+		{"type":"software_Package","spdxId":"i","name":"app:1","software_primaryPurpose":"container"},
+		{"type":"software_Package","spdxId":"o","name":"debian","software_packageVersion":"12.5","software_primaryPurpose":"operatingSystem"},
+		{"type":"software_Package","spdxId":"p","name":"libc6","software_packageVersion":"2.36-9","software_packageUrl":"pkg:deb/debian/libc6@2.36-9?arch=amd64&upstream=glibc%402.36-9"},
+		{"type":"software_Package","spdxId":"q","name":"@babel/core","externalIdentifier":[{"externalIdentifierType":"cpe23","identifier":"cpe:x"},{"externalIdentifierType":"packageUrl","identifier":"pkg:npm/%40babel/core@7.1.0"}]},
+		{"type":"software_Package","spdxId":"r","name":"log4j-core","software_packageUrl":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"},
+		{"type":"software_Package","spdxId":"s","name":"nameless"},
+		{"type":"simplelicensing_LicenseExpression","spdxId":"l","simplelicensing_licenseExpression":"GPL-2.0-only"},
+		{"type":"Relationship","from":"p","relationshipType":"hasDeclaredLicense","to":["l"]}]}`
 	syft = `{"artifacts":[
 		{"name":"libc6","version":"2.36-9","type":"deb","purl":"pkg:deb/debian/libc6@2.36-9?arch=amd64&upstream=glibc%402.36-9","licenses":[{"value":"GPL-2","spdxExpression":"GPL-2.0-only"}],"locations":[{"path":"/var/lib/dpkg/status","layerID":"sha256:aa"}],"metadata":{"source":"glibc","sourceVersion":"2.36-9"}},
 		{"name":"@babel/core","version":"7.1.0","purl":"pkg:npm/%40babel/core@7.1.0","licenses":["MIT"],"metadata":{"source":{"no":"text"}}},
@@ -44,7 +56,7 @@ func engine() *inventory.Engine { return drivers.All(inventory.Key{}) }
 
 func TestFormatsSayTheSame(t *testing.T) {
 	want := []string{"Debian:12 libc6 2.36-9 (glibc 2.36-9) pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12", "Maven org.apache.logging.log4j:log4j-core 2.14.1 ( ) pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "npm @babel/core 7.1.0 ( ) pkg:npm/%40babel/core@7.1.0"}
-	for name, text := range map[string]string{"CycloneDX 1.6": cyclone, "SPDX-2.3": spdx, "Syft JSON": syft} {
+	for name, text := range map[string]string{"CycloneDX 1.6": cyclone, "SPDX-2.3": spdx, "SPDX-3.0.1": spdx3, "Syft JSON": syft} {
 		t.Run(name, func(t *testing.T) {
 			doc, err := sbom.Parse([]byte(text), engine())
 			if err != nil {
@@ -109,12 +121,53 @@ func TestOwnDocuments(t *testing.T) {
 	}
 }
 
+// TestSyftsSPDX3: what Syft 1.57.1 wrote (-o spdx-json@3.0) of the quality gate's
+// Debian image.
+func TestSyftsSPDX3(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "syft-spdx-3.0.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := sbom.Parse(text, engine())
+	if err != nil || doc.Format != "SPDX-3.0.1" || len(doc.Gaps) > 0 || len(doc.Packages) != 12 {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	var got []string
+	for _, p := range doc.Packages {
+		if p.Name == "libssl3" || p.Name == "lodash" {
+			got = append(got, p.Ecosystem+" "+p.Version+" "+p.Source)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"Debian:12 3.0.11-1~deb12u2 openssl", "npm 4.17.15 "}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestLicensesOfSPDX3: sets of licences become one expression, and one that has no
+// end none.
+func TestLicensesOfSPDX3(t *testing.T) {
+	const head = `{"@graph":[{"type":"CreationInfo","specVersion":"3.0.1"},{"type":"software_Package","spdxId":"p","name":"a","software_packageUrl":"pkg:npm/a@1"},
+		{"type":"Relationship","from":"p","relationshipType":"hasDeclaredLicense","to":["s"]},
+		{"type":"expandedlicensing_ListedLicense","spdxId":"m","name":"MIT"},{"type":"expandedlicensing_ListedLicense","spdxId":"g","name":"GPL-2.0-only"},`
+	for elements, want := range map[string]string{
+		`{"type":"expandedlicensing_DisjunctiveLicenseSet","spdxId":"s","expandedlicensing_member":["m","g"]}`:                                                                                                      "[MIT OR GPL-2.0-only]",
+		`{"type":"expandedlicensing_ConjunctiveLicenseSet","spdxId":"s","expandedlicensing_member":["m","d"]},{"type":"expandedlicensing_DisjunctiveLicenseSet","spdxId":"d","expandedlicensing_member":["m","g"]}`: "[MIT AND (MIT OR GPL-2.0-only)]",
+		`{"type":"expandedlicensing_ConjunctiveLicenseSet","spdxId":"s","expandedlicensing_member":["s","s"]}`:                                                                                                      "[]",
+	} {
+		doc, err := sbom.Parse([]byte(head+elements+"]}"), engine())
+		if err != nil || len(doc.Packages) != 1 || fmt.Sprint(doc.Packages[0].Licenses) != want {
+			t.Errorf("%s: %+v, %v", elements, doc, err)
+		}
+	}
+}
+
 func TestWhatIsNoDocument(t *testing.T) {
 	for text, want := range map[string]string{
 		"":              "is not JSON",
 		"<bom/>":        "is not JSON",
 		"{}":            "is neither CycloneDX, SPDX nor Syft JSON",
-		`{"@graph":[]}`: "is SPDX 3",
+		`{"@graph":[]}`: "is no SPDX 3.0", `{"@graph":{}}`: "SPDX 3: ", `{"@graph":[{"type":"CreationInfo","specVersion":"4.0"}]}`: "is no SPDX 3.0",
 		`{"bomFormat":"CycloneDX","components":7}`: "CycloneDX: ",
 	} {
 		if _, err := sbom.Parse([]byte(text), engine()); err == nil || !strings.Contains(err.Error(), want) {
@@ -128,7 +181,7 @@ func TestWhatIsNoDocument(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{cyclone, spdx, syft, "{", `{"artifacts":null}`} {
+	for _, text := range []string{cyclone, spdx, spdx3, syft, "{", `{"artifacts":null}`} {
 		f.Add([]byte(text))
 	}
 	e := engine()
