@@ -13,11 +13,15 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/image/imagetest"
@@ -31,6 +35,7 @@ import (
 // pusher writes into a real registry by its HTTP interface.
 type pusher struct {
 	t        *testing.T
+	base     string // https://127.0.0.1:port
 	registry *testenv.Registry
 	client   *http.Client
 	repo     string
@@ -39,19 +44,21 @@ type pusher struct {
 func newPusher(t *testing.T, r *testenv.Registry, repo string) *pusher {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(r.Authority.PEM)
-	return &pusher{t, r, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}, repo}
+	return &pusher{t, "https://" + r.Host, r, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}, repo}
 }
 
 func (p *pusher) do(method, address, kind string, body []byte, want int) *http.Response {
 	p.t.Helper()
 	if strings.HasPrefix(address, "/") {
-		address = "https://" + p.registry.Host + address
+		address = p.base + address
 	}
 	req, err := http.NewRequestWithContext(p.t.Context(), method, address, bytes.NewReader(body))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	req.SetBasicAuth(p.registry.User, p.registry.Password)
+	if p.registry != nil {
+		req.SetBasicAuth(p.registry.User, p.registry.Password)
+	}
 	req.Header.Set("Content-Type", kind)
 	resp, err := p.client.Do(req)
 	if err != nil {
@@ -133,6 +140,20 @@ func (p *pusher) cosign(key *ecdsa.PrivateKey, on, about string) {
 // them, so a tag lists it.
 func (p *pusher) bundle(key *ecdsa.PrivateKey, on string) {
 	p.t.Helper()
+	m := p.referrer(key, on)
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+		"manifests": []any{map[string]any{"mediaType": ociManifest, "digest": "sha256:" + imagetest.Digest(m), "size": len(m), "artifactType": bundleType}}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.manifest(strings.Replace(on, ":", "-", 1), "application/vnd.oci.image.index.v1+json", index)
+}
+
+const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// referrer pushes a manifest with a signature that names the image as its subject.
+func (p *pusher) referrer(key *ecdsa.PrivateKey, on string) []byte {
+	p.t.Helper()
 	const kind = "application/vnd.in-toto+json"
 	body := fmt.Appendf(nil, `{"subject":[{"digest":{"sha256":%q}}],"predicateType":"https://sigstore.dev/cosign/sign/v1"}`, strings.TrimPrefix(on, "sha256:"))
 	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(kind), kind, len(body), body))
@@ -144,14 +165,7 @@ func (p *pusher) bundle(key *ecdsa.PrivateKey, on string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	const artifact = "application/vnd.dev.sigstore.bundle.v0.3+json"
-	m := p.attach("", artifact, on, blob, nil)
-	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-		"manifests": []any{map[string]any{"mediaType": ociManifest, "digest": "sha256:" + imagetest.Digest(m), "size": len(m), "artifactType": artifact}}})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.manifest(strings.Replace(on, ":", "-", 1), "application/vnd.oci.image.index.v1+json", index)
+	return p.attach("", bundleType, on, blob, nil)
 }
 
 // TestSignaturesInARegistry: the same policy accepts what the release key signed
@@ -227,5 +241,45 @@ func TestSignaturesInARegistry(t *testing.T) {
 	rep := mustScan(t, scan.Options{Target: "registry:" + registry.Host + "/team/app:bundle", Registry: ann, Judge: judge})
 	if rep.Verdict.Allowed || !strings.Contains(rep.Verdict.Violations[0].Message, "not looked for") {
 		t.Errorf("without trust: %+v", rep.Verdict)
+	}
+}
+
+// TestSignaturesByReferrers: a registry that has the interface of OCI's
+// distribution 1.1 is asked by it, and no tag lists anything.
+func TestSignaturesByReferrers(t *testing.T) {
+	asked := make(chan string, 100)
+	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/referrers/") {
+			asked <- r.URL.Path
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	p := &pusher{t: t, base: server.URL, client: server.Client(), repo: "team/app"}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	trust, err := signature.ParseTrust("trust.yaml", []byte("apiVersion: breakwater/v1\nkind: Trust\nsigners:\n- name: release\n  cosign:\n    key: |\n      "+strings.ReplaceAll(text, "\n", "\n      ")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.referrer(key, p.image("signed", "signed"))
+	p.image("unsigned", "unsigned")
+	for tag, want := range map[string]int{"signed": 1, "unsigned": 0} {
+		host := strings.TrimPrefix(server.URL, "http://")
+		rep := mustScan(t, scan.Options{Target: "registry:" + host + "/team/app:" + tag, Registry: image.NewRegistry(image.RegistryOptions{}), Trust: trust})
+		if len(rep.Signatures) != want || want > 0 && rep.Signatures[0].Signer != "release" {
+			t.Errorf("%s: %+v, gaps %q", tag, rep.Signatures, rep.Gaps)
+		}
+	}
+	if len(asked) != 2 {
+		t.Errorf("asked %d times by the interface", len(asked))
 	}
 }
