@@ -101,6 +101,7 @@ func (a *agentCommand) run(ctx context.Context, env *environment) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return h.Run(ctx) })
 	group.Go(func() error { rest(ctx); return nil })
+	group.Go(func() error { supervised(ctx); return nil })
 	group.Go(func() error {
 		select {
 		case <-h.Ready():

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/cilium/ebpf"
@@ -75,6 +76,8 @@ type Objects struct {
 	Unpinned []string
 
 	watched watched
+	// Openings that were asked about, and those of them that nobody was told of.
+	asked, untold atomic.Uint64
 
 	pin    string
 	maps   string

@@ -23,11 +23,13 @@ import (
 // write those that mean escape. It acts only while it runs: closing the group
 // grants whatever waits.
 //
-// One goroutine reads and answers; marks are placed by another, so that no file
-// is opened by the one that the kernel waits for.
+// One goroutine reads and answers and does nothing slow, for somebody waits; what
+// is to be told of goes to another, and marks are placed by a third, so that no
+// file is opened by the one that the kernel waits for.
 type opens struct {
 	sensor *Sensor
 	group  *os.File
+	told   chan event.Event
 
 	mu    sync.Mutex
 	files map[bpf.FileKey]marked
@@ -48,11 +50,12 @@ func newOpens(s *Sensor) (*opens, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask about openings: fanotify_init: %w", err)
 	}
-	return &opens{sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), files: map[bpf.FileKey]marked{}}, nil
+	return &opens{sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), told: make(chan event.Event, 1024), files: map[bpf.FileKey]marked{}}, nil
 }
 
 // run answers until the group is closed.
-func (o *opens) run(handle func(event.Event)) error {
+func (o *opens) run() error {
+	defer close(o.told)
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := o.group.Read(buf)
@@ -68,7 +71,7 @@ func (o *opens) run(handle func(event.Event)) error {
 				break
 			}
 			if m.Fd >= 0 {
-				o.answer(m, handle)
+				o.answer(m)
 			}
 			b = b[m.Event_len:]
 		}
@@ -76,7 +79,7 @@ func (o *opens) run(handle func(event.Event)) error {
 }
 
 // answer decides first and tells afterwards: somebody waits.
-func (o *opens) answer(m *unix.FanotifyEventMetadata, handle func(event.Event)) {
+func (o *opens) answer(m *unix.FanotifyEventMetadata) {
 	ev, verdict := o.judge(int(m.Fd), int(m.Pid))
 	response := binary.NativeEndian.AppendUint32(nil, uint32(m.Fd))
 	_, err := o.group.Write(binary.NativeEndian.AppendUint32(response, verdict))
@@ -85,7 +88,22 @@ func (o *opens) answer(m *unix.FanotifyEventMetadata, handle func(event.Event)) 
 	}
 	_ = unix.Close(int(m.Fd)) // of ours, and only read
 	if ev != nil {
-		o.sensor.hand(*ev, handle)
+		o.tell(*ev)
+	}
+}
+
+// tell passes on what was asked about. What was decided is never left out; of the
+// rest what finds no room is counted.
+func (o *opens) tell(ev event.Event) {
+	o.sensor.objects.asked.Add(1)
+	if ev.Decision != nil {
+		o.told <- ev
+		return
+	}
+	select {
+	case o.told <- ev:
+	default:
+		o.sensor.objects.untold.Add(1)
 	}
 }
 

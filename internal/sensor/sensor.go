@@ -141,7 +141,12 @@ func (s *Sensor) ask(ctx context.Context, handle func(event.Event)) (stop func()
 	s.started = make(chan event.Event, 1024)
 	var group sync.WaitGroup
 	group.Go(func() { o.markers(ctx, s.started) })
-	group.Go(func() { _ = o.run(handle) }) // it ends when the group is closed
+	group.Go(func() { _ = o.run() }) // it ends when the group is closed
+	group.Go(func() {
+		for ev := range o.told {
+			s.hand(ev, handle)
+		}
+	})
 	return func() {
 		cancel()
 		_ = o.group.Close() // grants what waits
@@ -346,6 +351,9 @@ func (o *Objects) Accounts() ([]event.Account, error) {
 	var list []event.Account
 	for _, k := range sortedKeys(kinds) {
 		a := event.Account{Kind: kinds[k]}
+		if k == bpf.KindOpen {
+			a.Emitted, a.Dropped = o.asked.Load(), o.untold.Load()
+		}
 		for _, i := range []int{k, k + bpf.Kinds} {
 			var cpus []bpf.Counter
 			if err := o.Counters.Lookup(uint32(i), &cpus); err != nil {
