@@ -127,11 +127,21 @@ func table(what string, list []scanner, all []said, of func(said) map[string]boo
 	}
 }
 
-// base is a package URL without its qualifiers, in which scanners differ.
+// base is a package URL without its qualifiers and in one spelling. Trivy calls
+// AlmaLinux alma where the others go by its os-release, puts the epoch of a
+// Debian package into a qualifier, where the type's definition has it in the
+// version, and writes the standard library's version with a v.
 func base(purl string) string {
-	purl, _, _ = strings.Cut(purl, "?")
+	purl, qualifiers, _ := strings.Cut(purl, "?")
 	purl, _, _ = strings.Cut(purl, "#")
-	return strings.NewReplacer("%3A", ":", "%2B", "+", "%7E", "~").Replace(purl)
+	purl = strings.NewReplacer("%3A", ":", "%2B", "+", "%7E", "~", "pkg:rpm/alma/", "pkg:rpm/almalinux/", "golang/stdlib@v", "golang/stdlib@").Replace(purl)
+	name, version, _ := strings.Cut(purl, "@")
+	for q := range strings.SplitSeq(qualifiers, "&") {
+		if epoch, ok := strings.CutPrefix(q, "epoch="); ok && strings.HasPrefix(name, "pkg:deb/") {
+			return name + "@" + epoch + ":" + version
+		}
+	}
+	return purl
 }
 
 // known is the name under which a vulnerability is compared: its CVE, if it has one.

@@ -253,8 +253,13 @@ func property(data []byte, key string) string {
 
 func rpms(t *testing.T, data []byte) (out []rpmtest.Package) {
 	t.Helper()
+	vendor := ""
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)
+		if f[0] == "vendor" {
+			vendor = strings.Join(f[1:], " ")
+			continue
+		}
 		if len(f) < 5 {
 			t.Fatalf("not a package: %s", line)
 		}
@@ -262,7 +267,7 @@ func rpms(t *testing.T, data []byte) (out []rpmtest.Package) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := rpmtest.Package{Name: f[0], Epoch: uint32(epoch), Version: f[2], Release: f[3], Source: f[4], Arch: "x86_64"}
+		p := rpmtest.Package{Name: f[0], Epoch: uint32(epoch), Version: f[2], Release: f[3], Source: f[4], Arch: "x86_64", Vendor: vendor}
 		if len(f) > 5 {
 			p.Module, p.Files = f[5], f[6:]
 		}

@@ -17,9 +17,9 @@ import (
 
 // Package is what a header says.
 type Package struct {
-	Name, Version, Release, Arch, Source, License, Module string
-	Epoch                                                 uint32
-	Files                                                 []string // absolute
+	Name, Version, Release, Arch, Source, License, Module, Vendor string
+	Epoch                                                         uint32
+	Files                                                         []string // absolute
 }
 
 // describe makes a description of the usual length, which no short header has.
@@ -55,6 +55,7 @@ func (p Package) Header() []byte {
 	if p.Arch != "" { // public keys have none
 		add(1005, 9, 1, []byte(p.describe()))
 	}
+	text(1011, p.Vendor)
 	text(1014, p.License)
 	text(1022, p.Arch)
 	text(1044, p.Source)
