@@ -63,6 +63,8 @@ func TestRealSignatures(t *testing.T) {
 	for name, want := range map[string][]string{
 		"cosign3-tag": {"release"}, "cosign3-bundle": {"release"}, "cosign3-referrers": {"release"},
 		"cosign3-annotated":   {"release", "release"},
+		"cosign2-tag-ed25519": {"ed25519"}, "cosign2-bundle-ed25519": {"ed25519"},
+		"cosign2-tag-p384": {"p384"}, "cosign2-bundle-p384": {"p384"},
 		"cosign3-tag-ed25519": {"ed25519"}, "cosign3-bundle-ed25519": {"ed25519"},
 		"cosign3-tag-p384": {"p384"}, "cosign3-bundle-p384": {"p384"},
 		"cosign3-tag-p521": {"p521"}, "cosign3-bundle-p521": {"p521"},

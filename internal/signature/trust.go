@@ -212,9 +212,10 @@ var errSignature = errors.New("the signature does not fit what is signed")
 
 // verify checks a signature of cosign. Over which digest of the message a key
 // signs depends on its kind (Sigstore's algorithm registry) and on the version:
-// ECDSA over the SHA-2 of its curve's size, or over SHA-256 whatever the curve
-// (cosign 2); RSA (PKCS #1 1.5) over SHA-256; Ed25519 over the message, or over
-// its SHA-512 as Ed25519ph (cosign 3, RFC 8032).
+// ECDSA over the SHA-2 of its curve's size (seen of cosign 2.6 and 3.1), or over
+// SHA-256 whatever the curve (what `cosign verify` takes by default); RSA (PKCS #1
+// 1.5) over SHA-256; Ed25519 over the message, or over its SHA-512 as Ed25519ph
+// (RFC 8032; seen of both).
 func verify(key crypto.PublicKey, message, signature []byte) error {
 	sum := sha256.Sum256(message)
 	ok := false
