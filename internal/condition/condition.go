@@ -123,7 +123,8 @@ type Condition struct {
 	reads   map[string]bool
 	// Cost is the most that an evaluation costs by the estimate of the Env's
 	// budget; 0 without one.
-	Cost uint64
+	Cost   uint64
+	fields map[string]bool
 }
 
 // Compile compiles the text of v. What is wrong is reported on v at its place
@@ -156,7 +157,7 @@ func (e *Env) Compile(v document.Value) *Condition {
 		v.Fail("cannot be compiled: %v", err)
 		return nil
 	}
-	return &Condition{Text: text, Source: v.Source(), program: program, reads: identifiers(tree), Cost: estimated}
+	return &Condition{Text: text, Source: v.Source(), program: program, reads: identifiers(tree), fields: fields(tree), Cost: estimated}
 }
 
 func report(v document.Value, issues *cel.Issues) {
@@ -207,6 +208,20 @@ func identifiers(tree *cel.Ast) map[string]bool {
 	}))
 	return names
 }
+
+func fields(tree *cel.Ast) map[string]bool {
+	names := map[string]bool{}
+	celast.PreOrderVisit(tree.NativeRep().Expr(), celast.NewExprVisitor(func(e celast.Expr) {
+		if e.Kind() == celast.SelectKind {
+			names[e.AsSelect().FieldName()] = true
+		}
+	}))
+	return names
+}
+
+// ReadsField says whether the expression names a field of that name, of
+// whatever variable.
+func (c *Condition) ReadsField(name string) bool { return c.fields[name] }
 
 // Reads says whether the expression names that variable.
 func (c *Condition) Reads(variable string) bool { return c.reads[variable] }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -83,16 +82,23 @@ func (c *Catalogue) Add(distro report.Distro, packages []event.Package) []uint32
 	out := make([]uint32, 0, len(packages))
 	owners := owners(packages)
 	for i := range packages {
-		j := JudgeableOf(distro, &packages[i], owners[packages[i].Owner])
-		n, ok := c.numbers[j]
-		if !ok {
-			n = uint32(len(c.list))
-			c.numbers[j], c.list = n, append(c.list, j)
-		}
-		out = append(out, n)
+		out = append(out, c.Number(JudgeableOf(distro, &packages[i], owners[packages[i].Owner])))
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// Number of one package, which is a new one when the catalogue does not have it.
+func (c *Catalogue) Number(j Judgeable) uint32 {
+	if c.numbers == nil {
+		c.numbers = map[Judgeable]uint32{}
+	}
+	n, ok := c.numbers[j]
+	if !ok {
+		n = uint32(len(c.list))
+		c.numbers[j], c.list = n, append(c.list, j)
+	}
+	return n
 }
 
 // Append numbers one more package, in the order in which a store kept them.
@@ -114,34 +120,11 @@ type Prints []uint64
 // as a change too: publishers change them all every day, so that is only for
 // policies that read them.
 func (b *Bundle) Prints(ctx context.Context, c *Catalogue, likelihood bool) (Prints, error) {
-	m := newMatching(b, report.Distro{})
-	out := make(Prints, len(c.list))
-	for i := range c.list {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		found, err := m.findings(ctx, &c.list[i])
-		if err != nil {
-			return nil, fmt.Errorf("read the intelligence bundle %s: %w", b.manifest.Version, err)
-		}
-		if out[i], err = digestOf(found, likelihood); err != nil {
-			return nil, err
-		}
+	j, err := b.JudgeAll(ctx, c, likelihood)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
-}
-
-// findings of what a catalogue holds.
-func (m *matching) findings(ctx context.Context, j *Judgeable) ([]event.Finding, error) {
-	if m.rules(j.Owner) {
-		return nil, nil
-	}
-	at := m.scope(j.Ecosystem)
-	if !at.known || at.order == nil || !m.bundle.mayKnow(j.Subject) {
-		return nil, nil
-	}
-	judged, err := m.bundle.judged(ctx, j.Subject, at.order)
-	return judged.findings, err
+	return j.Prints, nil
 }
 
 // digestOf is a hash of findings that is the same in every process.

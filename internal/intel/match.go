@@ -38,11 +38,16 @@ func (b *Bundle) Match(ctx context.Context, distro report.Distro, pkgs []event.P
 		}
 		findings = append(findings, found...)
 	}
-	gaps = m.gaps(b.now())
-	if end := distro.EndOfLife; !end.IsZero() && b.now().After(end.AddDate(0, 0, 1)) {
-		gaps = append(gaps, fmt.Sprintf("%s reached its end of life on %s: no more advisories are published for it", title(m.home), end.Format(time.DateOnly)))
+	return findings, m.known, append(m.gaps(b.now()), ended(distro, m.home, b.now())...), nil
+}
+
+// ended tells of a distribution that is maintained no more.
+func ended(distro report.Distro, home string, now time.Time) []string {
+	end := distro.EndOfLife
+	if end.IsZero() || !now.After(end.AddDate(0, 0, 1)) {
+		return nil
 	}
-	return findings, m.known, gaps, nil
+	return []string{fmt.Sprintf("%s reached its end of life on %s: no more advisories are published for it", title(home), end.Format(time.DateOnly))}
 }
 
 // matching is one call of Match.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -147,6 +148,48 @@ func (s *Set) Lacks(looked []string) []string {
 		}
 	}
 	return lacks
+}
+
+// ReadsPlaces says whether a verdict on an image may rest on where its packages
+// lie, what brought them or under which licences they are: on what one package
+// has in one image and not in the next.
+func (s *Set) ReadsPlaces() bool {
+	return slices.ContainsFunc(s.policies, func(p *Policy) bool { return p.image != nil && p.image.licenses != nil }) ||
+		s.readsFields("path", "layer", "layerIndex", "step", "licenses")
+}
+
+// ReadsPackages says whether a verdict on an image may rest on packages that
+// have no findings.
+func (s *Set) ReadsPackages() bool {
+	return slices.ContainsFunc(s.policies, func(p *Policy) bool {
+		return p.image != nil && (p.image.licenses != nil || slices.ContainsFunc(p.image.rules, func(r rule) bool { return r.deny != nil && r.deny.Reads("packages") }))
+	})
+}
+
+// ReadsLikelihood says whether a verdict on an image may rest on how likely the
+// exploitation of a vulnerability is, which is another number every day.
+func (s *Set) ReadsLikelihood() bool { return s.readsFields("epss", "epssPercentile") }
+
+// readsFields says whether a condition that judges images names one of them.
+func (s *Set) readsFields(names ...string) bool {
+	for _, p := range s.policies {
+		if p.image == nil {
+			continue
+		}
+		var all []*condition.Condition
+		for i := range p.image.rules {
+			all = append(all, p.image.rules[i].deny)
+		}
+		for i := range p.exceptions {
+			all = append(all, p.exceptions[i].match)
+		}
+		for _, c := range all {
+			if c != nil && slices.ContainsFunc(names, c.ReadsField) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *imageSection) speaksOf(kind string) bool {

@@ -253,7 +253,7 @@ type imageAnswer struct {
 func (s *Server) apiImage(ctx context.Context, in *struct {
 	Digest string `path:"digest"`
 }) (*answer[imageAnswer], error) {
-	img, rep, err := s.store.Image(ctx, in.Digest)
+	img, rep, err := s.Image(ctx, in.Digest)
 	return single(imageAnswer{img, rep}, err)
 }
 
@@ -272,7 +272,7 @@ func (s *Server) apiWhere(ctx context.Context, in *struct {
 
 // download sends a report in another format.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) {
-	img, rep, err := s.store.Image(r.Context(), r.PathValue("digest"))
+	img, rep, err := s.Image(r.Context(), r.PathValue("digest"))
 	if err == nil {
 		err = web.WriteReport(w, r.PathValue("format"), img, rep)
 	}

@@ -232,42 +232,13 @@ func (s *Server) judgeOnChange(ctx context.Context) error {
 		s.o.Log.Info("images that an older program stored can be asked for now", "images", n)
 	}
 	for {
-		digests, err := s.store.Digests(ctx)
-		if err != nil {
+		if err := s.judgeEverything(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.Error("images not judged again", "error", err)
 		}
-		s.judge(ctx, digests)
 		select {
 		case <-s.rejudge:
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-	}
-}
-
-// judge gives images the verdict of the policies in force, each as a container
-// without stage, host or labels would get it.
-func (s *Server) judge(ctx context.Context, digests []string) {
-	if len(digests) == 0 {
-		return
-	}
-	set, err := s.policySet(ctx)
-	if err != nil {
-		s.o.Log.Error("images not judged", "error", err)
-		return
-	}
-	for _, digest := range digests {
-		if ctx.Err() != nil {
-			return
-		}
-		img, rep, err := s.store.Image(ctx, digest)
-		if err == nil {
-			var turned []store.Incident
-			turned, err = s.store.Judge(ctx, img, set.Image(s.o.Now(), rep.Facts()))
-			s.wakeConsole(turned)
-		}
-		if err != nil {
-			s.o.Log.Error("image not judged", "image", digest, "error", err)
 		}
 	}
 }

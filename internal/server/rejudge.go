@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/breakwater-sec/breakwater/internal/event"
-	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
@@ -42,11 +45,16 @@ func (s *Server) judgeByIntelligence(ctx context.Context) error {
 // takeIntelligence opens a new bundle and judges by it. A bundle that the stock
 // was not wholly judged by, because the server ended meanwhile, counts as new.
 func (s *Server) takeIntelligence(ctx context.Context) error {
+	s.everything.Lock()
+	defer s.everything.Unlock()
 	before := s.matcher.take()
 	if before != nil {
 		defer before.users.Done()
 	}
-	if _, err := s.matcher.refresh(ctx); err != nil {
+	s.judging.Lock() // whoever judges by the one before has written what came of it
+	_, err := s.matcher.refresh(ctx)
+	s.judging.Unlock()
+	if err != nil {
 		return err
 	}
 	now := s.matcher.take()
@@ -65,93 +73,145 @@ func (s *Server) takeIntelligence(ctx context.Context) error {
 }
 
 // rejudgeAll judges each distinct package once, and then the images that hold
-// one of which something else is found.
+// one of which something else is found, and those that the bundle before did
+// not match.
 func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *usedBundle) error {
 	started := time.Now()
-	r, err := s.compare(ctx, judged, before, now)
+	j, err := s.judgeNow(ctx)
 	if err != nil {
 		return err
 	}
-	digests, err := s.store.Outdated(ctx, r)
-	failed, count := map[string]bool{}, 0
-	for err == nil && len(digests) > 0 {
-		for _, digest := range digests {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err := s.rematch(ctx, digest, now); err != nil {
-				failed[digest] = true
-				s.o.Log.Error("image not judged by new intelligence", "image", digest, "error", err)
-			}
-		}
-		count += len(digests)
-		s.judge(ctx, digests)
-		digests, err = s.store.Rejudged(ctx, r, failed)
+	st, err := s.takeStock(ctx, now, j.set.ReadsLikelihood())
+	if err != nil {
+		return err
 	}
-	if err == nil && count == 0 {
-		_, err = s.store.Rejudged(ctx, r, failed)
+	changed, r, err := s.compare(ctx, st, judged, before)
+	if err != nil {
+		return err
+	}
+	count, err := s.judgeStock(ctx, j, st, func(i *store.Inventory) bool {
+		return i.Bundle != r.Bundle && (i.Bundle != judged || slices.ContainsFunc(i.Packages, func(id int64) bool { return changed[id] }))
+	})
+	if err == nil {
+		err = s.store.Rejudged(ctx, r)
 	}
 	if err != nil {
 		return err
 	}
-	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(r.Prints), "changed", len(r.Changed), "images", count, "took", time.Since(started).Round(time.Millisecond))
+	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(st.packages), "changed", len(changed), "images", count, "took", time.Since(started).Round(time.Millisecond))
 	_, err = s.store.PruneThings(ctx)
 	return err
 }
 
-// compare says of which packages the new bundle finds something else.
-func (s *Server) compare(ctx context.Context, judged string, before, now *usedBundle) (store.Rejudgement, error) {
-	m := now.Manifest()
-	r := store.Rejudgement{Before: judged, Bundle: m.Version, Built: m.Built, Prints: map[int64]uint64{}}
-	stock, err := s.store.Stock(ctx)
+// affectedAtOnce is how many packages' findings one transaction writes.
+const affectedAtOnce = 2000
+
+// compare says of which packages the new bundle finds something else, and
+// writes down what.
+func (s *Server) compare(ctx context.Context, st *stock, judged string, before *usedBundle) (changed map[int64]bool, r store.Rejudgement, err error) {
+	m := st.bundle.Manifest()
+	r = store.Rejudgement{Before: judged, Bundle: m.Version, Built: m.Built, Prints: map[int64]uint64{}}
+	earlier, err := st.printsBefore(ctx, before)
 	if err != nil {
-		return r, err
+		return nil, r, err
 	}
-	var c intel.Catalogue
-	numbers := make([][]uint32, len(stock))
-	for i := range stock {
-		numbers[i] = c.Add(stock[i].Distro, []event.Package{stock[i].Package})
-	}
-	after, err := now.Prints(ctx, &c, true)
-	if err != nil {
-		return r, err
-	}
-	var earlier intel.Prints
-	if before != nil { // what came since the last judgement was matched by it
-		if earlier, err = before.Prints(ctx, &c, true); err != nil {
-			return r, err
+	changed = map[int64]bool{}
+	var batch []store.Affected
+	for i := range st.packages {
+		p, number := &st.packages[i], st.numbers[i]
+		now, known, old := st.judged.Prints[number], p.Known, p.Print
+		if !p.Known || old != now {
+			r.Prints[p.ID] = now
+		}
+		if !known && earlier != nil { // what came since the last judgement was matched by it
+			known, old = true, earlier[number]
+		}
+		if known && old == now {
+			continue
+		}
+		changed[p.ID] = true
+		findings, err := st.judged.Findings(ctx, number)
+		if err != nil {
+			return nil, r, err
+		}
+		batch = append(batch, store.Affected{Package: *p, Findings: findings})
+		if len(batch) == affectedAtOnce {
+			if err := s.store.SetAffected(ctx, batch); err != nil {
+				return nil, r, err
+			}
+			batch = batch[:0]
 		}
 	}
-	for i, p := range stock {
-		print := after[numbers[i][0]]
-		known, old := p.Known, p.Print
-		if !known && earlier != nil {
-			known, old = true, earlier[numbers[i][0]]
-		}
-		if !known || old != print {
-			r.Changed = append(r.Changed, p.ID)
-		}
-		if !p.Known || p.Print != print {
-			r.Prints[p.ID] = print
-		}
-	}
-	return r, nil
+	return changed, r, s.store.SetAffected(ctx, batch)
 }
 
-// rematch gives one image the findings of the new bundle.
-func (s *Server) rematch(ctx context.Context, digest string, now *usedBundle) error {
-	img, rep, err := s.store.Image(ctx, digest)
-	if err != nil {
-		return err
+// judgeStock judges the inventories that pick picks. No more than a page of
+// them for each core is in memory.
+func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
+	workers := runtime.GOMAXPROCS(0)
+	pages := make(chan []store.Inventory)
+	var count atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(pages)
+		for after := int64(0); ; {
+			page, next, err := s.store.Inventories(ctx, after)
+			if err != nil {
+				return err
+			}
+			select {
+			case pages <- page:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if after = next; after == 0 {
+				return nil
+			}
+		}
+	})
+	for range workers {
+		group.Go(func() error {
+			for page := range pages {
+				n, err := s.judgePage(ctx, j, st, page, pick)
+				if err != nil {
+					return err
+				}
+				count.Add(int64(n))
+			}
+			return nil
+		})
 	}
-	findings, used, gaps, err := now.Match(ctx, rep.Distro, rep.Packages)
-	if err != nil {
-		return err
+	err := group.Wait()
+	return count.Load(), err
+}
+
+// judgePage judges a page; an inventory that cannot be read keeps the others
+// from nothing.
+func (s *Server) judgePage(ctx context.Context, j *judging, st *stock, page []store.Inventory, pick func(*store.Inventory) bool) (int, error) {
+	all := make([]store.Judged, 0, len(page))
+	for i := range page {
+		if !pick(&page[i]) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		done, err := st.judge(ctx, j, &page[i])
+		if err == nil && done == nil { // it takes the whole report
+			var whole store.Judged
+			whole, err = s.judgeReport(ctx, j, st.bundle, page[i].Digest)
+			whole.Inventory = &page[i]
+			done = &whole
+		}
+		if err != nil {
+			s.o.Log.Error("image not judged", "image", page[i].Digest, "error", err)
+			continue
+		}
+		all = append(all, *done)
 	}
-	rep.SetMatched(rep.Findings, used, gaps)
-	rep.Image.References = img.References // as they are known today
-	setFindings(&rep, findings, s.o.Now())
-	return s.store.PutMatched(ctx, img, rep)
+	turned, err := s.store.KeepJudged(ctx, all)
+	s.wakeConsole(turned)
+	return len(all), err
 }
 
 // setFindings replaces findings; what a statement or a baseline left out before

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,16 +87,21 @@ type Server struct {
 	listener net.Listener
 	live     *live
 	rejudge  chan struct{}
-	scans    chan struct{} // one element for each report that is being read
-	handouts *handouts
-	matcher  *matcher
-	crawler  *crawler
-	sealer   *sealer
-	layers   *scan.Cache       // what layers of registries hold
-	intelKey ed25519.PublicKey // nil: no bundles are handed out
-	metrics  *metrics
-	password string
-	keep     atomic.Pointer[retention]
+	// judging is read-locked while some images are judged by the bundle in use,
+	// and locked when another one takes its place; everything is locked while all
+	// images are judged.
+	judging    sync.RWMutex
+	everything sync.Mutex
+	scans      chan struct{} // one element for each report that is being read
+	handouts   *handouts
+	matcher    *matcher
+	crawler    *crawler
+	sealer     *sealer
+	layers     *scan.Cache       // what layers of registries hold
+	intelKey   ed25519.PublicKey // nil: no bundles are handed out
+	metrics    *metrics
+	password   string
+	keep       atomic.Pointer[retention]
 	// detections maps every known id to whether it is always on.
 	detections map[string]bool
 }
@@ -394,7 +400,7 @@ func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) 
 
 // handler is everything that the console's address serves.
 func (s *Server) handler() (http.Handler, error) {
-	console, err := web.New(web.Options{Store: s.store, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	console, err := web.New(web.Options{Store: s.store, Images: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -87,10 +85,9 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, o
 			return err
 		}
 	}
-	var matched int64
-	bundle := ""
-	if rep.Intelligence != nil {
-		matched, bundle = nanos(rep.Intelligence.Built), rep.Intelligence.Version
+	bundle, err := bundleNumber(ctx, tx, rep.Intelligence)
+	if err != nil {
+		return err
 	}
 	worst, fixable := summary(rep.Findings)
 	name := rep.Image.Name()
@@ -98,15 +95,19 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, o
 		name = rep.Target
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, matched, bundle, report, origin)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+		INSERT INTO images (digest, name, refs, platform, scanned, worst, findings, fixable, packages, gaps, refused, verdict, judged, bundle_id, origin)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (digest) DO UPDATE SET name = excluded.name, refs = excluded.refs, platform = excluded.platform,
 			scanned = excluded.scanned, worst = excluded.worst, findings = excluded.findings, fixable = excluded.fixable,
 			packages = excluded.packages, gaps = excluded.gaps, refused = excluded.refused, verdict = excluded.verdict, judged = excluded.judged,
-			matched = excluded.matched, bundle = excluded.bundle, report = excluded.report,
+			bundle_id = excluded.bundle_id,
 			told = CASE WHEN (images.origin = '') = (excluded.origin = '') THEN images.told ELSE '' END, origin = excluded.origin`,
 		rep.Image.Digest, name, string(refs), rep.Image.Platform, nanos(rep.Time), worst, len(rep.Findings), fixable,
-		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, matched, bundle, packed, origin)
+		len(rep.Packages), len(rep.Gaps), refused, verdict, judged, bundle, origin)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO reports (digest, report) VALUES ($1, $2) ON CONFLICT (digest) DO UPDATE SET report = excluded.report", rep.Image.Digest, packed)
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func summary(findings []event.Finding) (worst, fixable int) {
 	return worst, fixable
 }
 
-const imageColumns = `digest, name, refs, platform, scanned, judged, matched, worst, findings, fixable, packages, gaps, verdict, origin,
+const imageColumns = `digest, name, refs, platform, scanned, judged, COALESCE((SELECT built FROM bundles b WHERE b.id = bundle_id), 0) AS matched, worst, findings, fixable, packages, gaps, verdict, origin,
 	(SELECT COUNT(*) FROM containers c WHERE c.image = digest)`
 
 func scanImage(row scanner) (Image, error) {
@@ -191,7 +192,7 @@ func (s *Store) CountImages(ctx context.Context) (ImageCount, error) {
 	return one(ctx, s, "count images", func(row scanner) (c ImageCount, err error) {
 		err = row.Scan(&c.All, &c.Unmatched)
 		return c, err
-	}, "SELECT COUNT(*), COUNT(CASE WHEN matched = 0 THEN 1 END) FROM images")
+	}, "SELECT COUNT(*), COUNT(CASE WHEN bundle_id = 0 THEN 1 END) FROM images")
 }
 
 // JudgedBy counts images by the policies that took part in their newest verdict.
@@ -236,7 +237,7 @@ func (s *Store) report(ctx context.Context, op, digest string) (report.Report, e
 			return rep, fmt.Errorf("its report: %w", err)
 		}
 		return rep, json.Unmarshal(body, &rep)
-	}, "SELECT report FROM images WHERE digest = $1", digest)
+	}, "SELECT report FROM reports WHERE digest = $1", digest)
 }
 
 // Digests lists the digests of all images.
@@ -245,86 +246,6 @@ func (s *Store) Digests(ctx context.Context) ([]string, error) {
 		err = row.Scan(&d)
 		return d, err
 	}, "SELECT digest FROM images ORDER BY digest")
-}
-
-// Judge keeps a newer verdict for an image as it was read from the store. One
-// that is not the one before, by what it allows and which rules are violated, is
-// an event of kind image too; one that refuses what was allowed and runs is an
-// incident on each host where it runs, but for an image that only a pipeline
-// spoke of. It returns the new incidents. A verdict on a pipeline's word about an
-// image that was read since, or the reverse, is left out: whoever put the newer
-// report judges it.
-func (s *Store) Judge(ctx context.Context, img Image, v event.Verdict) (incidents []Incident, err error) {
-	err = s.tx(ctx, "keep verdict", func(tx *sql.Tx) error {
-		incidents, err = judge(ctx, tx, nanos(s.now()), img, v)
-		return err
-	})
-	return incidents, err
-}
-
-func judge(ctx context.Context, tx *sql.Tx, now int64, judged Image, v event.Verdict) (incidents []Incident, err error) {
-	digest, gist := judged.Digest, gistOf(v)
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("verdict of %s: %w", digest, err)
-	}
-	var told, refs, origin string
-	img := event.Image{Digest: digest}
-	err = tx.QueryRowContext(ctx, "SELECT told, refs, platform, origin FROM images WHERE digest = $1", digest).Scan(&told, &refs, &img.Platform, &origin)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && (origin == "") != (judged.Pipeline == "") {
-		return nil, nil
-	}
-	if err == nil {
-		err = json.Unmarshal([]byte(refs), &img.References)
-	}
-	change := event.ImageVerdict{Image: img, WasAllowed: strings.HasPrefix(told, gistAllowed), Verdict: v}
-	if err == nil && told != "" && told != gist {
-		err = putVerdictEvent(ctx, tx, now, change)
-	}
-	if err == nil && change.WasAllowed && !v.Allowed && origin == "" {
-		incidents, err = turned(ctx, tx, now, change)
-	}
-	if err != nil {
-		return nil, err
-	}
-	_, err = tx.ExecContext(ctx, "UPDATE images SET verdict = $1, refused = $2, judged = $3, told = $4 WHERE digest = $5",
-		body, !v.Allowed, now, gist, digest)
-	return incidents, err
-}
-
-// The beginnings of a gist.
-const (
-	gistAllowed = "allowed"
-	gistRefused = "refused"
-)
-
-// gistOf is what makes a verdict another one: what it allows, and which rules
-// are violated.
-func gistOf(v event.Verdict) string {
-	rules := make([]string, 0, len(v.Violations)+1)
-	for _, x := range v.Violations {
-		rules = append(rules, fmt.Sprintf(" %q %q %v", x.Policy, x.Rule, x.Audit))
-	}
-	slices.Sort(rules)
-	word := gistRefused
-	if v.Allowed {
-		word = gistAllowed
-	}
-	return word + strings.Join(slices.Compact(rules), "")
-}
-
-// serverAgent stands as agent of the events that the server itself tells.
-const serverAgent = "server"
-
-func putVerdictEvent(ctx context.Context, tx *sql.Tx, now int64, change event.ImageVerdict) error {
-	ev := event.Event{Key: verdictKey(change.Image.Digest) + rand.Text(), Kind: event.KindImage, Time: fromNanos(now), Image: &change}
-	body, err := json.Marshal(ev)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO events (agent, key, time, received, kind, container, body) VALUES ($1, $2, $3, $3, $4, '', $5)",
-		serverAgent, ev.Key, now, ev.Kind, body)
-	return err
 }
 
 func pack(body []byte) ([]byte, error) {

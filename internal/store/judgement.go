@@ -112,56 +112,12 @@ func (s *Store) MatchedBy(ctx context.Context) (version string, err error) {
 type Rejudgement struct {
 	Before, Bundle string // versions
 	Built          time.Time
-	Changed        []int64          // packages of which it finds something else
-	Prints         map[int64]uint64 // new ones
+	Prints         map[int64]uint64 // of packages of which it finds something else
 }
 
-// Outdated lists images whose findings may be others by the new bundle: those
-// that hold a changed package, and those that were matched by neither.
-func (s *Store) Outdated(ctx context.Context, r Rejudgement) ([]string, error) {
-	return outdated(ctx, s.read, r)
-}
-
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func outdated(ctx context.Context, db querier, r Rejudgement) (out []string, err error) {
-	changed, err := json.Marshal(append([]int64{}, r.Changed...))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, `SELECT digest FROM images WHERE bundle NOT IN ($1, $2)
-		UNION SELECT i.digest FROM (SELECT DISTINCT image FROM holds WHERE thing IN (SELECT value FROM json_each($3))) h
-			JOIN image_numbers n ON n.number = h.image JOIN images i ON i.digest = n.digest WHERE i.bundle <> $2`, r.Before, r.Bundle, string(changed))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var digest string
-		if err := rows.Scan(&digest); err != nil {
-			return nil, err
-		}
-		out = append(out, digest)
-	}
-	return out, rows.Err()
-}
-
-// Rejudged notes that every image was judged by the new bundle. Images that
-// came meanwhile and were not are returned, but for those that skip holds; then
-// nothing was noted.
-func (s *Store) Rejudged(ctx context.Context, r Rejudgement, skip map[string]bool) (left []string, err error) {
-	err = s.tx(ctx, "rejudged", func(tx *sql.Tx) error {
-		all, err := outdated(ctx, tx, r)
-		for _, digest := range all {
-			if !skip[digest] {
-				left = append(left, digest)
-			}
-		}
-		if err != nil || len(left) > 0 {
-			return err
-		}
+// Rejudged notes that every image was judged by the new bundle.
+func (s *Store) Rejudged(ctx context.Context, r Rejudgement) error {
+	return s.tx(ctx, "rejudged", func(tx *sql.Tx) error {
 		update, err := tx.PrepareContext(ctx, "UPDATE things SET gist = $1 WHERE id = $2")
 		if err != nil {
 			return err
@@ -172,7 +128,7 @@ func (s *Store) Rejudged(ctx context.Context, r Rejudgement, skip map[string]boo
 				return err
 			}
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE images SET bundle = $1, matched = $2 WHERE bundle = $3 AND bundle <> ''", r.Bundle, nanos(r.Built), r.Before); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE bundles SET version = $1, built = $2 WHERE version = $3", r.Bundle, nanos(r.Built), r.Before); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM matched_by"); err != nil {
@@ -181,14 +137,22 @@ func (s *Store) Rejudged(ctx context.Context, r Rejudgement, skip map[string]boo
 		_, err = tx.ExecContext(ctx, "INSERT INTO matched_by (bundle) VALUES ($1)", r.Bundle)
 		return err
 	})
-	return left, err
 }
 
 // PruneThings forgets what no image holds any more.
 func (s *Store) PruneThings(ctx context.Context) (int64, error) {
 	var n int64
 	err := s.tx(ctx, "prune things", func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "DELETE FROM things WHERE NOT EXISTS (SELECT 1 FROM holds WHERE thing = things.id)")
+		for _, query := range []string{
+			"DELETE FROM affects WHERE package NOT IN (SELECT thing FROM holds)",
+			"DELETE FROM bundles WHERE id NOT IN (SELECT bundle_id FROM images)",
+		} {
+			if _, err := tx.ExecContext(ctx, query); err != nil {
+				return err
+			}
+		}
+		res, err := tx.ExecContext(ctx, `DELETE FROM things WHERE NOT EXISTS (SELECT 1 FROM holds WHERE thing = things.id)
+			AND NOT EXISTS (SELECT 1 FROM affects WHERE vulnerability = things.id)`)
 		if err != nil {
 			return err
 		}

@@ -252,6 +252,49 @@ CREATE INDEX targets_image ON targets (image);
 	`
 ALTER TABLE images ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 `,
+	// 7: new intelligence judges every image without its report: reports lie apart,
+	// so that a changed verdict rewrites none; an inventory is an image's packages by
+	// number, in the order of its report, and the rest that policy judges; which
+	// bundle matched an image is a number, so that a newer one is one row. What is
+	// known of a package is said once for all images (affects); an image of which a
+	// statement or a baseline says otherwise is in spares.
+	`
+CREATE TABLE reports (
+	digest TEXT PRIMARY KEY,
+	report BLOB NOT NULL
+);
+INSERT INTO reports (digest, report) SELECT digest, report FROM images;
+ALTER TABLE images DROP COLUMN report;
+CREATE TABLE inventories (
+	image    INTEGER PRIMARY KEY,
+	packages BLOB NOT NULL,
+	rest     BLOB NOT NULL
+);
+CREATE TABLE bundles (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	version TEXT NOT NULL,
+	built   BIGINT NOT NULL
+);
+INSERT INTO bundles (version, built) SELECT bundle, MAX(matched) FROM images WHERE bundle <> '' GROUP BY bundle;
+ALTER TABLE images ADD COLUMN bundle_id BIGINT NOT NULL DEFAULT 0;
+UPDATE images SET bundle_id = COALESCE((SELECT id FROM bundles b WHERE b.version = images.bundle AND images.bundle <> ''), 0);
+ALTER TABLE images DROP COLUMN bundle;
+ALTER TABLE images DROP COLUMN matched;
+CREATE INDEX images_bundle ON images (bundle_id);
+CREATE TABLE affects (
+	package       BIGINT NOT NULL,
+	vulnerability BIGINT NOT NULL,
+	PRIMARY KEY (package, vulnerability)
+) WITHOUT ROWID;
+CREATE INDEX affects_vulnerability ON affects (vulnerability, package);
+CREATE TABLE spares (
+	image         BIGINT NOT NULL,
+	package       BIGINT NOT NULL,
+	vulnerability BIGINT NOT NULL,
+	PRIMARY KEY (image, package, vulnerability)
+) WITHOUT ROWID;
+DELETE FROM holds WHERE thing IN (SELECT id FROM things WHERE kind = 'vulnerability');
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

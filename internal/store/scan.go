@@ -17,14 +17,6 @@ func (s *Store) PutReport(ctx context.Context, rep report.Report) error {
 	return err
 }
 
-// PutMatched stores the report of an image, both as they were read from the
-// store, with new findings: whose word the rest of it is stays as it was. A
-// pipeline's word is left out when the image was read since.
-func (s *Store) PutMatched(ctx context.Context, img Image, rep report.Report) error {
-	_, err := s.putReport(ctx, rep, img.Pipeline, nil)
-	return err
-}
-
 // PutScan stores a report that a CI sent, and its verdict. It replaces only what
 // a CI sent: what a host or the server read themselves is not for a pipeline to
 // change. kept says whether it was stored.
@@ -47,7 +39,7 @@ func (s *Store) putReport(ctx context.Context, rep report.Report, origin string,
 	err = s.tx(ctx, "keep report", func(tx *sql.Tx) error {
 		kept, err = keepReport(ctx, tx, rep, body, origin)
 		if err == nil && kept && v != nil {
-			_, err = judge(ctx, tx, nanos(s.now()), Image{Digest: rep.Image.Digest, Pipeline: origin}, *v)
+			_, err = s.keepJudged(ctx, tx, []Judged{{Digest: rep.Image.Digest, Pipeline: origin, Verdict: *v}})
 		}
 		return err
 	})

@@ -80,21 +80,35 @@ func findingThing(f event.Finding) Thing {
 
 // indexer finds or makes the rows of things within one transaction.
 type indexer struct {
-	find, add, say *sql.Stmt
-	hold, release  *sql.Stmt
+	tx                           *sql.Tx
+	find, add, say               *sql.Stmt
+	hold, release                *sql.Stmt
+	affected, affect, affectLess *sql.Stmt
+	shared                       *sql.Stmt
+}
+
+// thingRow is the row of a thing.
+type thingRow struct {
+	id     int64
+	judged bool // the server knows what is to be found of it
+	isNew  bool
 }
 
 func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
-	ix := &indexer{}
+	ix := &indexer{tx: tx}
 	for _, p := range []struct {
 		to    **sql.Stmt
 		query string
 	}{
-		{&ix.find, "SELECT id FROM things WHERE key = $1"},
+		{&ix.find, "SELECT id, gist IS NOT NULL FROM things WHERE key = $1"},
 		{&ix.add, "INSERT INTO things (key, kind, body) VALUES ($1, $2, $3) RETURNING id"},
 		{&ix.say, "INSERT INTO names (kind, name, thing) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"},
 		{&ix.hold, "INSERT INTO holds (thing, image) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
 		{&ix.release, "DELETE FROM holds WHERE thing = $1 AND image = $2"},
+		{&ix.shared, "SELECT COUNT(*) > 1 FROM (SELECT 1 FROM holds WHERE thing = $1 LIMIT 2) h"},
+		{&ix.affected, "SELECT vulnerability FROM affects WHERE package = $1"},
+		{&ix.affect, "INSERT INTO affects (package, vulnerability) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
+		{&ix.affectLess, "DELETE FROM affects WHERE package = $1 AND vulnerability = $2"},
 	} {
 		stmt, err := tx.PrepareContext(ctx, p.query) //nolint:sqlclosecheck // closed with the transaction
 		if err != nil {
@@ -105,28 +119,28 @@ func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
 	return ix, nil
 }
 
-// id of a thing, which is made when it is new.
-func (ix *indexer) id(ctx context.Context, t Thing) (int64, error) {
+// id is the row of a thing, which is made when it is new.
+func (ix *indexer) id(ctx context.Context, t Thing) (row thingRow, err error) {
 	body, err := json.Marshal(t)
 	if err != nil {
-		return 0, err
+		return row, err
 	}
 	sum := sha256.Sum256(body)
 	key := sum[:16]
-	var id int64
-	err = ix.find.QueryRowContext(ctx, key).Scan(&id)
+	err = ix.find.QueryRowContext(ctx, key).Scan(&row.id, &row.judged)
 	if !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+		return row, err
 	}
-	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body).Scan(&id); err != nil {
-		return 0, err
+	row.isNew = true
+	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body).Scan(&row.id); err != nil {
+		return row, err
 	}
 	for _, name := range t.names() {
-		if _, err := ix.say.ExecContext(ctx, t.Kind, name, id); err != nil {
-			return 0, err
+		if _, err := ix.say.ExecContext(ctx, t.Kind, name, row.id); err != nil {
+			return row, err
 		}
 	}
-	return id, nil
+	return row, nil
 }
 
 // indexImage makes an image answer for what its report says it holds.
@@ -135,57 +149,74 @@ func indexImage(ctx context.Context, tx *sql.Tx, rep report.Report) error {
 	if err != nil {
 		return err
 	}
-	want, err := ix.ids(ctx, rep)
-	if err != nil {
-		return err
-	}
 	number, err := imageNumber(ctx, tx, rep.Image.Digest)
 	if err != nil {
 		return err
 	}
-	have, err := held(ctx, tx, number)
+	order, ids, err := ix.packages(ctx, rep)
+	if err != nil {
+		return err
+	}
+	want := map[int64]bool{}
+	for _, id := range order {
+		want[id] = true
+	}
+	for _, t := range contentThings(rep) {
+		row, err := ix.id(ctx, t)
+		if err != nil {
+			return err
+		}
+		want[row.id] = true
+	}
+	if err := ix.holds(ctx, number, want); err != nil {
+		return err
+	}
+	if err := ix.found(ctx, rep, ids); err != nil {
+		return err
+	}
+	if err := putSpared(ctx, tx, number, rep.Findings, excludedOf(rep)); err != nil {
+		return err
+	}
+	return putInventory(ctx, tx, number, order, rep)
+}
+
+// packages are the rows of a report's packages, in its order, and by their key.
+func (ix *indexer) packages(ctx context.Context, rep report.Report) (order []int64, rows map[packageKey]thingRow, err error) {
+	rows = map[packageKey]thingRow{}
+	for _, p := range rep.Packages {
+		row, ok := rows[keyOf(p)]
+		if !ok {
+			if row, err = ix.id(ctx, packageThing(rep.Distro, p)); err != nil {
+				return nil, nil, err
+			}
+			rows[keyOf(p)] = row
+		}
+		order = append(order, row.id)
+	}
+	return order, rows, nil
+}
+
+// holds makes an image hold exactly these things.
+func (ix *indexer) holds(ctx context.Context, image int64, want map[int64]bool) error {
+	have, err := held(ctx, ix.tx, image)
 	if err != nil {
 		return err
 	}
 	for id := range want {
 		if !have[id] {
-			if _, err := ix.hold.ExecContext(ctx, id, number); err != nil {
+			if _, err := ix.hold.ExecContext(ctx, id, image); err != nil {
 				return err
 			}
 		}
 	}
 	for id := range have {
 		if !want[id] {
-			if _, err := ix.release.ExecContext(ctx, id, number); err != nil {
+			if _, err := ix.release.ExecContext(ctx, id, image); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// ids are the things that a report holds.
-func (ix *indexer) ids(ctx context.Context, rep report.Report) (map[int64]bool, error) {
-	out, seen := map[int64]bool{}, map[packageKey]bool{}
-	add := func(t Thing) error {
-		id, err := ix.id(ctx, t)
-		out[id] = true
-		return err
-	}
-	for _, p := range rep.Packages {
-		if k := keyOf(p); !seen[k] {
-			seen[k] = true
-			if err := add(packageThing(rep.Distro, p)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, t := range contentThings(rep) {
-		if err := add(t); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 // packageKey tells packages of one image apart.
@@ -198,12 +229,10 @@ func keyOf(p event.Package) packageKey {
 	return packageKey{p.Name, p.Version, p.Ecosystem, p.PURL, p.Source, p.SourceVersion, p.Arch, p.Module, p.Owner, p.Locked}
 }
 
-// contentThings are what a report holds besides packages.
+// contentThings are what a report holds besides packages and their
+// vulnerabilities.
 func contentThings(rep report.Report) []Thing {
 	var out []Thing
-	for _, f := range rep.Findings {
-		out = append(out, findingThing(f))
-	}
 	for _, x := range rep.Secrets {
 		out = append(out, Thing{Kind: ThingSecret, Name: x.Rule, Title: x.Title, Severity: x.Severity, Path: x.Place.Path, Deleted: x.Place.Deleted})
 	}
@@ -246,7 +275,7 @@ func (s *Store) IndexOld(ctx context.Context) (int, error) {
 	digests, err := list(ctx, s, op, func(row scanner) (d string, err error) {
 		err = row.Scan(&d)
 		return d, err
-	}, "SELECT digest FROM images WHERE digest NOT IN (SELECT digest FROM image_numbers) ORDER BY digest")
+	}, "SELECT digest FROM images WHERE digest NOT IN (SELECT n.digest FROM image_numbers n JOIN inventories v ON v.image = n.number) ORDER BY digest")
 	for i, digest := range digests {
 		rep, err := s.report(ctx, op, digest)
 		if err == nil {

@@ -74,11 +74,11 @@ func (s *Store) Where(ctx context.Context, q Question) (Answer, error) {
 		return a, err
 	}
 	a.Cut = len(things) > maxThings
-	ids := a.choose(things[:min(len(things), maxThings)], q.Ecosystem, bounds)
+	ids := a.choose(q.Kind, things[:min(len(things), maxThings)], q.Ecosystem, bounds)
 	if len(ids.ids) == 0 {
 		return a, nil
 	}
-	if err := s.total(ctx, &a, ids.in()); err != nil {
+	if err := s.total(ctx, &a, ids); err != nil {
 		return a, err
 	}
 	return a, s.holders(ctx, &a, q, ids)
@@ -109,8 +109,29 @@ func (s *Store) things(ctx context.Context, q Question) ([]numbered, error) {
 
 // chosen are the things that are asked for.
 type chosen struct {
+	kind ThingKind
 	ids  []int64
 	byID map[int64]Thing
+}
+
+// held is a relation (thing, image) of the chosen things and who holds them. A
+// vulnerability is held by who holds a package that it is in, and is not spared.
+func (c chosen) held() string {
+	if c.kind != ThingVulnerability {
+		return "(SELECT thing, image FROM holds WHERE thing IN " + c.in() + ")"
+	}
+	return `(SELECT a.vulnerability AS thing, h.image AS image FROM affects a JOIN holds h ON h.thing = a.package
+		WHERE a.vulnerability IN ` + c.in() + ` AND NOT EXISTS (SELECT 1 FROM spares s WHERE s.image = h.image AND s.package = a.package AND s.vulnerability = a.vulnerability))`
+}
+
+// heldBy is held of one image, begun from the image: it has few things beside
+// what all images have.
+func (c chosen) heldBy(image string) string {
+	if c.kind != ThingVulnerability {
+		return "SELECT h.thing FROM holds h WHERE h.image = " + image + " AND h.thing IN " + c.in()
+	}
+	return `SELECT DISTINCT a.vulnerability FROM holds h JOIN affects a ON a.package = h.thing WHERE h.image = ` + image + ` AND a.vulnerability IN ` + c.in() + `
+		AND NOT EXISTS (SELECT 1 FROM spares s WHERE s.image = h.image AND s.package = a.package AND s.vulnerability = a.vulnerability)`
 }
 
 // in is the list for SQL's IN. The ids are numbers of this database's own.
@@ -122,8 +143,8 @@ func (c chosen) in() string {
 	return "(" + strings.Join(words, ",") + ")"
 }
 
-func (a *Answer) choose(all []numbered, ecosystem string, bounds []bound) chosen {
-	c := chosen{byID: map[int64]Thing{}}
+func (a *Answer) choose(kind ThingKind, all []numbered, ecosystem string, bounds []bound) chosen {
+	c := chosen{kind: kind, byID: map[int64]Thing{}}
 	for _, t := range all {
 		if t.Package != nil {
 			if base, _, _ := strings.Cut(t.Package.Ecosystem, ":"); ecosystem != "" && !strings.EqualFold(ecosystem, base) && !strings.EqualFold(ecosystem, t.Package.Ecosystem) {
@@ -142,14 +163,14 @@ func (a *Answer) choose(all []numbered, ecosystem string, bounds []bound) chosen
 	return c
 }
 
-func (s *Store) total(ctx context.Context, a *Answer, in string) error {
-	row := s.read.QueryRowContext(ctx, "SELECT COUNT(DISTINCT image) FROM holds WHERE thing IN "+in)
+func (s *Store) total(ctx context.Context, a *Answer, c chosen) error {
+	row := s.read.QueryRowContext(ctx, "SELECT COUNT(DISTINCT image) FROM "+c.held()+" x")
 	if err := row.Scan(&a.Images); err != nil {
 		return s.wrap("where is it", err)
 	}
 	// From the containers, for they are few beside what images hold.
 	row = s.read.QueryRowContext(ctx, `SELECT COUNT(DISTINCT c.image), COUNT(*), COUNT(DISTINCT c.agent) FROM containers c JOIN image_numbers n ON n.digest = c.image
-		WHERE EXISTS (SELECT 1 FROM holds h WHERE h.image = n.number AND h.thing IN `+in+`)`)
+		WHERE EXISTS (`+c.heldBy("n.number")+`)`)
 	return s.wrap("where is it", row.Scan(&a.Running, &a.Containers, &a.Hosts))
 }
 
@@ -162,8 +183,8 @@ func (s *Store) holders(ctx context.Context, a *Answer, q Question, c chosen) er
 	query := fmt.Sprintf(`SELECT number, digest, name, platform, refused, origin FROM (
 		SELECT n.number AS number, i.digest AS digest, i.name AS name, i.platform AS platform, i.refused AS refused, i.origin AS origin,
 			(SELECT COUNT(*) FROM containers c WHERE c.image = i.digest) AS running
-		FROM (SELECT DISTINCT image FROM holds WHERE thing IN %s) h JOIN image_numbers n ON n.number = h.image JOIN images i ON i.digest = n.digest) x%s
-		ORDER BY running DESC, name, digest LIMIT %d OFFSET %d`, c.in(), only, limit(q.Limit), max(0, q.Offset))
+		FROM (SELECT DISTINCT image FROM %s y) h JOIN image_numbers n ON n.number = h.image JOIN images i ON i.digest = n.digest) x%s
+		ORDER BY running DESC, name, digest LIMIT %d OFFSET %d`, c.held(), only, limit(q.Limit), max(0, q.Offset))
 	items, err := list(ctx, s, "where is it", func(row scanner) (h Held, err error) {
 		err = row.Scan(&h.number, &h.Digest, &h.Name, &h.Platform, &h.Refused, &h.Pipeline)
 		return h, err
@@ -191,7 +212,7 @@ func (s *Store) holdsOf(ctx context.Context, image int64, c chosen) ([]Thing, er
 	ids, err := list(ctx, s, "where is it", func(row scanner) (id int64, err error) {
 		err = row.Scan(&id)
 		return id, err
-	}, "SELECT thing FROM holds WHERE image = $1 AND thing IN "+c.in()+" ORDER BY thing", image)
+	}, c.heldBy("$1")+" ORDER BY 1", image)
 	var out []Thing
 	for _, id := range ids {
 		out = append(out, c.byID[id])

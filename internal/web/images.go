@@ -100,7 +100,7 @@ type step struct {
 }
 
 func (c *Console) image(v *visit) error {
-	img, rep, err := c.Store.Image(v.ctx, v.r.PathValue("digest"))
+	img, rep, err := c.Images.Image(v.ctx, v.r.PathValue("digest"))
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func downloads() []report.Format {
 
 // imageDownload sends an image's report as a file.
 func (c *Console) imageDownload(v *visit) error {
-	img, rep, err := c.Store.Image(v.ctx, v.r.PathValue("digest"))
+	img, rep, err := c.Images.Image(v.ctx, v.r.PathValue("digest"))
 	if err != nil {
 		return err
 	}

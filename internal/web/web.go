@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/auth"
+	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -52,12 +53,18 @@ type Policies interface {
 	Delete(ctx context.Context, name string, by store.Actor) (store.Policy, error)
 }
 
+// Images gives an image's report as it is to be shown today.
+type Images interface {
+	Image(ctx context.Context, digest string) (store.Image, report.Report, error)
+}
+
 // Options of New. All fields are needed but Now.
 type Options struct {
 	Store      *store.Store
 	Auth       *auth.Auth
 	Policies   Policies
 	Registries Registries
+	Images     Images
 	// Request is the id of a request, for problem pages and the audit log.
 	Request func(*http.Request) string
 	Log     *slog.Logger

@@ -71,7 +71,7 @@ func openAt(t testing.TB, clock func() time.Time) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := web.New(web.Options{Store: s, Auth: a, Policies: anyPolicy{s}, Version: "test", Now: now,
+	c, err := web.New(web.Options{Store: s, Images: s, Auth: a, Policies: anyPolicy{s}, Version: "test", Now: now,
 		Request: func(*http.Request) string { return "r1" }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
