@@ -102,6 +102,7 @@ type lifter struct {
 	names        []*imageView
 	tooManyNames bool
 	vars         map[string]any
+	memo         *Memo
 }
 
 func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
@@ -121,16 +122,71 @@ func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
 }
 
 // liftsFinding says whether an exception that reads finding lifts this one.
-func (l *lifter) liftsFinding(f *event.Finding) bool {
+func (l *lifter) liftsFinding(f *event.Finding, place int) bool {
 	for _, x := range l.exceptions {
-		if x.match.Reads("finding") {
-			l.vars["finding"] = f
-			if l.everyName(x.match) {
-				return true
-			}
+		if x.match.Reads("finding") && l.liftedBy(x.match, f, place) {
+			return true
 		}
 	}
 	return false
+}
+
+// liftedBy asks one exception about the finding; place is where it stands in
+// the facts.
+func (l *lifter) liftedBy(match *condition.Condition, f *event.Finding, place int) bool {
+	known := l.memo.of(match, place)
+	if known != nil && *known != unasked {
+		return *known == lifted
+	}
+	l.vars["finding"] = f
+	answer := l.everyName(match)
+	if known != nil {
+		if *known = spared; answer {
+			*known = lifted
+		}
+	}
+	return answer
+}
+
+// Memo remembers what exceptions say about findings, for who judges many images
+// that have the same ones by one set and the same intelligence. It belongs to
+// one goroutine.
+type Memo struct {
+	// Numbers tells findings of ImageFacts apart, in their order, from 0 to
+	// below Most. A number means the same finding, whichever image it is in.
+	Numbers []int32
+	Most    int
+	known   map[*condition.Condition][]memoWord
+}
+
+type memoWord uint8
+
+const (
+	unasked memoWord = iota
+	lifted
+	spared
+)
+
+// of is what is remembered, nil when nothing can be. A match that reads more
+// than the finding says something else in another image.
+func (m *Memo) of(match *condition.Condition, place int) *memoWord {
+	if m == nil || place >= len(m.Numbers) {
+		return nil
+	}
+	words, ok := m.known[match]
+	if !ok {
+		if !slices.ContainsFunc([]string{"image", "container", "host", "stage"}, match.Reads) && !slices.ContainsFunc(placeFields(), match.ReadsField) {
+			words = make([]memoWord, m.Most)
+		}
+		if m.known == nil {
+			m.known = map[*condition.Condition][]memoWord{}
+		}
+		m.known[match] = words
+	}
+	if words == nil {
+		return nil
+	}
+	return &words[m.Numbers[place]]
 }
 
 // everyName evaluates a match. It must hold for every name that the image has,

@@ -37,6 +37,8 @@ type ImageFacts struct {
 	Looked []string `json:"looked"`
 	// Gaps says what the scan could not judge, one sentence each.
 	Gaps []string `json:"gaps"`
+	// Memo may be nil.
+	Memo *Memo `json:"-"`
 }
 
 // ImageConfig is the part of an image's configuration that rules may read as

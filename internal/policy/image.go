@@ -155,7 +155,23 @@ func (s *Set) Lacks(looked []string) []string {
 // has in one image and not in the next.
 func (s *Set) ReadsPlaces() bool {
 	return slices.ContainsFunc(s.policies, func(p *Policy) bool { return p.image != nil && p.image.licenses != nil }) ||
-		s.readsFields("path", "layer", "layerIndex", "step", "licenses")
+		s.readsFields(placeFields()...)
+}
+
+// placeFields are the fields that one package has otherwise in another image.
+func placeFields() []string { return []string{"path", "layer", "layerIndex", "step", "licenses"} }
+
+// Weighs says whether a finding can matter to a verdict on an image: those that
+// do not may be left out of ImageFacts.
+func (s *Set) Weighs(f *event.Finding) bool {
+	return slices.ContainsFunc(s.policies, func(p *Policy) bool {
+		if p.image == nil {
+			return false
+		}
+		m := p.image.maxSeverity
+		return m != nil && (m.exceeds(f) || f.Severity.Rank() <= event.SeverityUnknown.Rank()) ||
+			slices.ContainsFunc(p.image.rules, func(r rule) bool { return r.deny != nil && r.deny.Reads("findings") })
+	})
 }
 
 // ReadsPackages says whether a verdict on an image may rest on packages that
@@ -213,7 +229,7 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 		s.unknown(j, p, "image.unscanned", "The image has not been scanned", "Scan it with `breakwater scan`")
 		return // there is nothing to hold the rules against
 	}
-	kept := p.keep(j, facts.Findings)
+	kept := p.keep(j, facts.Findings, facts.Memo)
 	if s.maxSeverity != nil {
 		s.judgeSeverity(j, p, facts, kept)
 	}
@@ -247,16 +263,24 @@ func (s *imageSection) unknown(j *judgement, p *Policy, id, message, remediation
 }
 
 // keep leaves out the findings that an exception of the policy lifts.
-func (p *Policy) keep(j *judgement, findings []event.Finding) []event.Finding {
+func (p *Policy) keep(j *judgement, findings []event.Finding, memo *Memo) []event.Finding {
 	if !slices.ContainsFunc(p.exceptions, func(x exception) bool { return x.match.Reads("finding") }) {
 		return findings
 	}
 	lifter := p.lifter(j.now, j.subject, "image.maxSeverity")
-	kept := make([]event.Finding, 0, len(findings))
+	lifter.memo = memo
+	var kept []event.Finding
+	all := true
 	for i := range findings {
-		if !lifter.liftsFinding(&findings[i]) {
+		switch lifts := lifter.liftsFinding(&findings[i], i); {
+		case lifts && all:
+			all, kept = false, slices.Clone(findings[:i])
+		case !lifts && !all:
 			kept = append(kept, findings[i])
 		}
+	}
+	if all {
+		return findings
 	}
 	return kept
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
@@ -51,6 +52,7 @@ func (s *Server) takeIntelligence(ctx context.Context) error {
 	if before != nil {
 		defer before.users.Done()
 	}
+	started := time.Now()
 	s.judging.Lock() // whoever judges by the one before has written what came of it
 	_, err := s.matcher.refresh(ctx)
 	s.judging.Unlock()
@@ -69,14 +71,13 @@ func (s *Server) takeIntelligence(ctx context.Context) error {
 	if before == now || before != nil && before.Manifest().Version != judged {
 		before = nil // it says nothing about what was judged
 	}
-	return s.rejudgeAll(ctx, judged, before, now)
+	return s.rejudgeAll(ctx, judged, before, now, started)
 }
 
 // rejudgeAll judges each distinct package once, and then the images that hold
 // one of which something else is found, and those that the bundle before did
 // not match.
-func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *usedBundle) error {
-	started := time.Now()
+func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *usedBundle, started time.Time) error {
 	j, err := s.judgeNow(ctx)
 	if err != nil {
 		return err
@@ -148,7 +149,10 @@ func (s *Server) compare(ctx context.Context, st *stock, judged string, before *
 // judgeStock judges the inventories that pick picks. No more than a page of
 // them for each core is in memory.
 func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
-	workers := runtime.GOMAXPROCS(0)
+	weighed, most, err := st.weigh(ctx, j.set)
+	if err != nil {
+		return 0, err
+	}
 	pages := make(chan []store.Inventory)
 	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -169,10 +173,11 @@ func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick fun
 			}
 		}
 	})
-	for range workers {
+	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
+			w := &worker{judging: j, stock: st, weighed: weighed, readsPlaces: j.set.ReadsPlaces(), readsPackages: j.set.ReadsPackages(), memo: policy.Memo{Most: int(most)}}
 			for page := range pages {
-				n, err := s.judgePage(ctx, j, st, page, pick)
+				n, err := s.judgePage(ctx, w, page, pick)
 				if err != nil {
 					return err
 				}
@@ -181,13 +186,13 @@ func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick fun
 			return nil
 		})
 	}
-	err := group.Wait()
+	err = group.Wait()
 	return count.Load(), err
 }
 
 // judgePage judges a page; an inventory that cannot be read keeps the others
 // from nothing.
-func (s *Server) judgePage(ctx context.Context, j *judging, st *stock, page []store.Inventory, pick func(*store.Inventory) bool) (int, error) {
+func (s *Server) judgePage(ctx context.Context, w *worker, page []store.Inventory, pick func(*store.Inventory) bool) (int, error) {
 	all := make([]store.Judged, 0, len(page))
 	for i := range page {
 		if !pick(&page[i]) {
@@ -196,10 +201,10 @@ func (s *Server) judgePage(ctx context.Context, j *judging, st *stock, page []st
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		done, err := st.judge(ctx, j, &page[i])
+		done, err := w.judge(&page[i])
 		if err == nil && done == nil { // it takes the whole report
 			var whole store.Judged
-			whole, err = s.judgeReport(ctx, j, st.bundle, page[i].Digest)
+			whole, err = s.judgeReport(ctx, w.judging, w.stock.bundle, page[i].Digest)
 			whole.Inventory = &page[i]
 			done = &whole
 		}

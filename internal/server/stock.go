@@ -5,6 +5,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
@@ -79,10 +80,38 @@ func (st *stock) printsBefore(ctx context.Context, before *usedBundle) (intel.Pr
 	return nil, nil
 }
 
+// weighed is what one package's findings come to under a set of policies.
+type weighed struct {
+	standing store.Standing
+	heavy    []event.Finding // those that a verdict can rest on
+	first    int32           // number of the first of them
+}
+
+// weigh sums up what is found of each package.
+func (st *stock) weigh(ctx context.Context, set *policy.Set) (out []weighed, count int32, err error) {
+	out = make([]weighed, len(st.packages))
+	for i := range st.packages {
+		found, err := st.judged.Findings(ctx, st.numbers[i])
+		if err != nil {
+			return nil, 0, err
+		}
+		out[i].standing, out[i].first = store.StandingOf(found, 0), count
+		for _, f := range found {
+			if set.Weighs(&f) {
+				f.Package = st.packages[i].Package
+				out[i].heavy = append(out[i].heavy, f)
+				count++
+			}
+		}
+	}
+	return out, count, nil
+}
+
 // judge gives an inventory its findings and a verdict; nil when that takes the
 // whole report, which knows where each package lies.
-func (st *stock) judge(ctx context.Context, j *judging, inv *store.Inventory) (*store.Judged, error) {
-	if j.set.ReadsPlaces() {
+func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
+	st := w.stock
+	if w.readsPlaces {
 		return nil, nil
 	}
 	rep, err := inv.Rest()
@@ -92,29 +121,40 @@ func (st *stock) judge(ctx context.Context, j *judging, inv *store.Inventory) (*
 	if len(rep.Excluded)+len(rep.Accepted) > 0 {
 		return nil, nil
 	}
-	numbers := make([]uint32, len(inv.Packages))
-	var findings []event.Finding
-	withPackages := j.set.ReadsPackages()
-	for i, id := range inv.Packages {
+	standing := store.Standing{Worst: -1}
+	w.numbers, w.findings, w.memo.Numbers = w.numbers[:0], w.findings[:0], w.memo.Numbers[:0]
+	for _, id := range inv.Packages {
 		at, ok := st.places[id]
 		if !ok { // it came after the stock was taken
 			return nil, nil
 		}
-		p := &st.packages[at].Package
-		numbers[i] = st.numbers[at]
-		found, err := st.judged.Findings(ctx, numbers[i])
-		if err != nil {
-			return nil, err
+		w.numbers = append(w.numbers, st.numbers[at])
+		x := &w.weighed[at]
+		standing.Worst = max(standing.Worst, x.standing.Worst)
+		standing.Findings += x.standing.Findings
+		standing.Fixable += x.standing.Fixable
+		w.findings = append(w.findings, x.heavy...)
+		for k := range x.heavy {
+			w.memo.Numbers = append(w.memo.Numbers, x.first+int32(k))
 		}
-		for k := range found {
-			findings = append(findings, found[k])
-			findings[len(findings)-1].Package = *p
-		}
-		if withPackages {
-			rep.Packages = append(rep.Packages, *p)
+		if w.readsPackages {
+			rep.Packages = append(rep.Packages, st.packages[at].Package)
 		}
 	}
-	rep.SetMatched(findings, st.used, st.judged.Gaps(rep.Distro, numbers))
-	return &store.Judged{Digest: inv.Digest, Pipeline: inv.Pipeline, Verdict: j.verdict(&rep), Matched: true, Bundle: st.used,
-		Standing: store.StandingOf(rep.Findings, len(rep.Gaps)), Inventory: inv}, nil
+	rep.SetMatched(w.findings, st.used, st.judged.Gaps(rep.Distro, w.numbers))
+	standing.Gaps = len(rep.Gaps)
+	facts := rep.Facts()
+	facts.Memo = &w.memo
+	return &store.Judged{Digest: inv.Digest, Pipeline: inv.Pipeline, Verdict: w.set.Image(w.now, facts), Matched: true, Bundle: st.used, Standing: standing, Inventory: inv}, nil
+}
+
+// worker judges inventories one after the other.
+type worker struct {
+	*judging
+	stock                      *stock
+	weighed                    []weighed // by place in the stock
+	readsPlaces, readsPackages bool
+	memo                       policy.Memo
+	numbers                    []uint32        // of the inventory
+	findings                   []event.Finding // of the inventory
 }

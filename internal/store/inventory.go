@@ -54,7 +54,8 @@ func StandingOf(findings []event.Finding, gaps int) Standing {
 // Rest is the image's report without its packages, their findings and layers.
 func (i *Inventory) Rest() (rep report.Report, err error) {
 	if err = json.Unmarshal(i.rest, &rep); err == nil {
-		rep.Image.References, err = nil, json.Unmarshal(i.refs, &rep.Image.References)
+		rep.Image.References = nil // they may have changed since
+		err = json.Unmarshal(i.refs, &rep.Image.References)
 	}
 	if err != nil {
 		return rep, fmt.Errorf("inventory of %s: %w: %w", i.Digest, ErrCorrupt, err)

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"archive/zip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/intel/inteltest"
+)
+
+// What one day brings: about as many advisories as the publishers wrote a day
+// in 2026, and a vulnerability of packages that nearly every image has.
+const (
+	newInDebian = 150
+	newInOthers = 200 // in each ecosystem
+)
+
+// publisher serves a mirror of generated advisories, to which a day adds more.
+type publisher struct {
+	mirror, data string
+	server       *httptest.Server
+	day          int
+	random       *rand.Rand
+}
+
+func newPublisher(mirror, data string, advisories int) (*publisher, error) {
+	p := &publisher{mirror: mirror, data: data, random: rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano()))), day: int(time.Now().Unix() % 100_000)}
+	if _, err := os.Stat(mirror); errors.Is(err, os.ErrNotExist) {
+		if err := inteltest.Large(mirror, advisories); err != nil {
+			return nil, err
+		}
+	}
+	p.server = httptest.NewServer(http.FileServer(http.Dir(mirror)))
+	if _, err := intel.Verify(data); err == nil {
+		return p, nil
+	}
+	return p, p.build()
+}
+
+func (p *publisher) close() { p.server.Close() }
+
+func (p *publisher) build() error {
+	_, err := intel.Build(context.Background(), intel.Options{Data: p.data, Source: p.server.URL, Program: "bench", Ecosystems: []string{"all"}})
+	return err
+}
+
+// publish writes a day's news, and the bundle that holds them.
+func (p *publisher) publish() error {
+	p.day++
+	if err := p.debian(); err != nil {
+		return err
+	}
+	for _, ecosystem := range []string{"npm", "PyPI", "Go", "Maven"} {
+		if err := p.export(ecosystem); err != nil {
+			return err
+		}
+	}
+	return p.build()
+}
+
+func (p *publisher) debian() error {
+	path := filepath.Join(p.mirror, "debian", "tracker.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var all map[string]map[string]any
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	for i := range newInDebian {
+		n := p.random.IntN(9000)
+		if i < 5 { // in the base
+			n = inBase(p.random.IntN(basePackages))
+		}
+		name := inteltest.Name("Debian", n)
+		if all[name] == nil {
+			all[name] = map[string]any{}
+		}
+		all[name][fmt.Sprintf("CVE-2026-%d%03d", p.day, i)] = map[string]any{"description": "A new flaw", "releases": map[string]any{
+			"bookworm": map[string]any{"status": "resolved", "fixed_version": "99.0-1", "urgency": "not yet assigned"}}}
+	}
+	if text, err = json.Marshal(all); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o644)
+}
+
+func (p *publisher) export(ecosystem string) (err error) {
+	path := filepath.Join(p.mirror, "osv", ecosystem, "all.zip")
+	old, err := zip.OpenReader(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = old.Close() }() // only read
+	file, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	out := zip.NewWriter(file)
+	for _, f := range old.File {
+		if err := out.Copy(f); err != nil {
+			return err
+		}
+	}
+	for i := range newInOthers {
+		id := fmt.Sprintf("GHSA-new-%s-%d-%d", strings.ToLower(ecosystem), p.day, i)
+		entry, err := out.Create(id + ".json")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(entry, `{"id":%q,"modified":"2026-11-28T00:00:00Z","summary":"A new flaw","severity":[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+			"affected":[{"package":{"ecosystem":%q,"name":%q},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"99.0.0"}]}]}]}`,
+			id, ecosystem, inteltest.Name(ecosystem, p.random.IntN(20_000))); err != nil {
+			return err
+		}
+	}
+	return errors.Join(out.Close(), file.Close(), os.Rename(path+".new", path))
+}
+
+// judgedLog hears the server say that it judged everything.
+type judgedLog struct {
+	all    chan time.Duration
+	images string
+}
+
+func (l *judgedLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l *judgedLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *judgedLog) WithGroup(string) slog.Handler            { return l }
+
+func (l *judgedLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		fmt.Fprintln(os.Stderr, r.Message)
+		r.Attrs(func(a slog.Attr) bool { fmt.Fprintln(os.Stderr, "  ", a); return true })
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "images":
+			l.images = a.Value.String()
+		case "took":
+			l.all <- a.Value.Duration()
+		}
+		return true
+	})
+	return nil
+}
+
+func (l *judgedLog) next(ctx context.Context) (time.Duration, error) {
+	select {
+	case took := <-l.all:
+		return took, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func median(list []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(list))
+	return sorted[len(sorted)/2]
+}
+
+// resetPeak and peakMemory read this process's resident memory, proc(5).
+func resetPeak() error { return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+
+func peakMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("/proc/self/status has no VmHWM")
+}
