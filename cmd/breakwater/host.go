@@ -115,10 +115,8 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if os.Geteuid() != 0 {
 		return nil, errors.New("guarding a host needs root: run it with sudo, or run `breakwater server` alone")
 	}
-	if f.malware != "" {
-		if _, err := malware.OpenClamd(ctx, f.malware); errors.Is(err, malware.ErrAddress) {
-			return nil, fmt.Errorf("--malware: %w", err) // one that is away is told of while the agent runs
-		}
+	if err := checkClamd(ctx, f.malware); err != nil {
+		return nil, err
 	}
 	rules, err := detect.Load(content.Detections())
 	if err != nil {
@@ -153,6 +151,18 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
+}
+
+// checkClamd refuses what cannot be the address of a ClamAV daemon; one that is
+// away is told of later.
+func checkClamd(ctx context.Context, address string) error {
+	if address == "" {
+		return nil
+	}
+	if _, err := malware.OpenClamd(ctx, address); errors.Is(err, malware.ErrAddress) {
+		return fmt.Errorf("--malware: %w", err)
+	}
+	return nil
 }
 
 func socketPaths(engines []string) []string {

@@ -38,6 +38,7 @@ at the start.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return failed(runServer(cmd.Context(), env, flags)) },
 	}
 	flags.add(cmd)
+	cmd.Flags().StringVar(&flags.malware, "malware", "", "`address` of a ClamAV daemon to show the files of images of registries to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
 	return cmd
 }
 

@@ -10,6 +10,9 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/signature"
 )
 
+// trustFile is where the data folder says whose signatures count.
+const trustFile = "trust.yaml"
+
 // trustFlag names the file that says whose signatures count.
 type trustFlag struct{ file string }
 
@@ -25,7 +28,7 @@ func (t *trustFlag) read(env *environment) (*signature.Trust, error) {
 		if err != nil {
 			return nil, nil //nolint:nilerr // no data folder, no trust
 		}
-		file = filepath.Join(dir, "trust.yaml")
+		file = filepath.Join(dir, trustFile)
 	}
 	name, data, err := readInput(env, file)
 	switch {

@@ -28,6 +28,7 @@ import (
 type serverFlags struct {
 	listen, busListen, config string
 	names                     []string
+	malware                   string // of images of registries
 }
 
 func (f *serverFlags) add(cmd *cobra.Command) {
@@ -90,6 +91,7 @@ func (u *upCommand) run(ctx context.Context, env *environment) error {
 	}
 	u.gate.logs = &heldWriter{w: env.stderr}
 	log := slog.New(slog.NewTextHandler(u.gate.logs, nil))
+	u.server.malware = u.host.malware
 	srv, conf, err := openServer(ctx, u.server, data, log)
 	if err != nil {
 		return err
@@ -164,6 +166,9 @@ func (u *upCommand) localAgent(ctx context.Context, srv *server.Server, data str
 // that lies there.
 func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logger) (*server.Server, config.Config, error) {
 	conf, err := f.load(data)
+	if err == nil {
+		err = checkClamd(ctx, f.malware)
+	}
 	if err != nil {
 		return nil, conf, err
 	}
@@ -173,7 +178,7 @@ func openServer(ctx context.Context, f serverFlags, data string, log *slog.Logge
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Dir: filepath.Join(data, "server"), Listen: f.listen, BusListen: f.busListen, Names: f.names,
-		Policies: baseline, Intelligence: data, EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
+		Policies: baseline, Intelligence: data, Malware: f.malware, Trust: filepath.Join(data, trustFile), EventAge: conf.Retention.Events, EventRows: conf.Retention.MaxEvents, Version: version, Log: log,
 	})
 	switch {
 	case errors.Is(err, server.ErrConsoleAddress):

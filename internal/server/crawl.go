@@ -10,7 +10,6 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/report"
-	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -261,7 +260,13 @@ func (s *Server) listRepository(ctx context.Context, r store.Registry, client *i
 			if err != nil {
 				return err
 			}
-			if now == known.Manifest { // what was read still stands
+			lacks := false
+			if now == known.Manifest {
+				if lacks, err = s.lacks(ctx, known.Image); err != nil {
+					return err
+				}
+			}
+			if now == known.Manifest && !lacks { // what was read still stands
 				continue
 			}
 		}
@@ -294,7 +299,7 @@ func (s *Server) readTarget(ctx context.Context, r store.Registry, client *image
 }
 
 // readImage fills in the target's digests. Content that is known by its digest,
-// and was matched by the bundle in use, is not read again.
+// and was looked through for all that policy asks about, is not read again.
 func (s *Server) readImage(ctx context.Context, r store.Registry, client *image.Registry, t *store.RegistryTarget) error {
 	ctx, cancel := context.WithTimeout(ctx, scanWithin)
 	defer cancel()
@@ -313,15 +318,16 @@ func (s *Server) readImage(ctx context.Context, r store.Registry, client *image.
 		return err
 	}
 	t.Manifest, t.Image, t.Error = digest, config, ""
-	if known, err := s.store.AddReference(ctx, config, reference); err != nil || known {
+	known, err := s.store.AddReference(ctx, config, reference)
+	if err == nil && known {
+		var lacks bool
+		lacks, err = s.lacks(ctx, config)
+		known = !lacks
+	}
+	if err != nil || known {
 		return err
 	}
-	o := scan.Options{Target: "registry:" + exact, Registry: client, Platform: r.Platform, Tool: "breakwater " + s.o.Version, Cache: s.layers, Look: scan.Look{Secrets: true}, Timeout: scanWithin}
-	if b := s.matcher.take(); b != nil {
-		defer b.users.Done()
-		o.Matcher = b
-	}
-	rep, err := scan.Image(ctx, o)
+	rep, err := s.scanImage(ctx, r, client, exact)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,10 @@ type Options struct {
 	// Intelligence is the data folder that bundles lie in, which agents get;
 	// "" hands out none.
 	Intelligence string
+	// Malware is the address of a ClamAV daemon that images of registries are shown
+	// to, "" for none; Trust is the file that says whose signatures on them count,
+	// "" for nobody's. It may come and change while the server runs.
+	Malware, Trust string
 	// EventAge and EventRows bound the events that are kept; 0 means 30 days
 	// and 1 million.
 	EventAge  time.Duration

@@ -63,6 +63,19 @@ func (i *Inventory) Rest() (rep report.Report, err error) {
 	return rep, nil
 }
 
+// Looked says which kinds of content were looked for in an image, or ErrNotFound.
+func (s *Store) Looked(ctx context.Context, digest string) ([]string, error) {
+	return one(ctx, s, "what was looked for", func(row scanner) (looked []string, err error) {
+		var rest []byte
+		if err := row.Scan(&rest); err != nil {
+			return nil, err
+		}
+		var rep struct{ Looked []string }
+		err = json.Unmarshal(rest, &rep)
+		return rep.Looked, err
+	}, "SELECT v.rest FROM inventories v JOIN image_numbers n ON n.number = v.image WHERE n.digest = $1", digest)
+}
+
 // inventoryPage is how many inventories are in memory at a time, for each one
 // who reads.
 const inventoryPage = 500
