@@ -103,6 +103,28 @@ func TestKernelNetworkEvents(t *testing.T) {
 	})
 }
 
+// Who is told to have refused is whose list does not hold it, not every policy
+// that the container stands under.
+func TestKernelNamesWhoRefused(t *testing.T) {
+	g := newGuard(t)
+	run := policy.Run{Policies: []string{"detects", "programs", "web", "zone"}, Generation: 3,
+		Network: policy.Network{Effect: event.EffectBlock, Restrict: true, By: []string{"web", "zone"}},
+		Exec:    policy.Exec{Effect: event.EffectBlock, Restrict: true, By: []string{"programs"}}}
+	b := g.box(assign(t, g, run))
+	b.run("/bin/true")
+	if d := g.wait("program", func(e event.Event) bool {
+		return e.Container != nil && e.Container.ID == b.id && e.Decision != nil && e.Decision.Control == event.ControlExec
+	}).Decision; d.Policy != "programs" || d.Rule != "run.exec.allow" {
+		t.Errorf("program: %+v", d)
+	}
+	run.Exec = policy.Exec{}
+	b = g.box(assign(t, g, run))
+	b.act("connect tcp4 192.0.2.1:80")
+	if d := g.wait("refusal", decided(b.id, event.ControlNetwork, event.Prevented)).Decision; d.Policy != "web, zone" || d.Rule != "run.network.egress" {
+		t.Errorf("connection: %+v", d)
+	}
+}
+
 func TestKernelMiner(t *testing.T) {
 	g := newGuard(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -32,16 +32,27 @@ func (c *compiled) rule(control event.Control, number uint16) sensor.Rule {
 		c.name(&r, c.run.Fileless, "run.exec.fileless")
 	case event.ControlExec:
 		r.Source, r.Effect, r.Audit = "run.exec.allow", c.run.Exec.Effect, c.run.Exec.Audit || c.run.Audit
+		r.Policy = restricting(c.run.Exec.By, r.Policy)
 		if i := int(number) - 1; i >= 0 && i < len(c.exec) {
 			r.Policy, r.Source = c.exec[i].Policy, source("run.exec "+c.exec[i].Pattern, c.exec[i].Source)
 		}
 	case event.ControlNetwork:
 		r.Source, r.Effect, r.Audit = "run.network.egress", c.run.Network.Effect, c.run.Network.Audit || c.run.Audit
+		r.Policy = restricting(c.run.Network.By, r.Policy)
 		if i := int(number) - 1; i >= 0 && i < len(c.peers) {
 			r.Policy, r.Source = c.peers[i].Policy, source("run.network "+c.peers[i].Prefix.String(), c.peers[i].Source)
 		}
 	}
 	return r
+}
+
+// restricting names the policies whose lists together allow what may be: what no
+// list holds, they refused.
+func restricting(by []string, all string) string {
+	if len(by) == 0 {
+		return all
+	}
+	return strings.Join(by, ", ")
 }
 
 func (c *compiled) name(r *sensor.Rule, s policy.Switch, name string) {

@@ -133,8 +133,8 @@ func (r Run) Detection(id string, severity event.Severity, alwaysOn bool, byDefa
 			setting.Effect = effect
 		}
 	}
-	if alwaysOn && setting.Effect.Rank() < byDefault.Rank() {
-		setting.Effect = byDefault
+	if alwaysOn && setting.Effect.Rank() <= byDefault.Rank() {
+		setting.Effect, setting.Policy = byDefault, "" // no policy was needed for that
 	}
 	return setting, nil
 }

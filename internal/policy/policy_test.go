@@ -178,6 +178,16 @@ waivers:
 	f("noisy", event.SeverityLow, true, event.EffectAlert, event.EffectAlert, false)
 	f("always", event.SeverityHigh, true, event.EffectKill, event.EffectKill, false) // never milder than its own
 	f("lifted", event.SeverityHigh, true, event.EffectKill, "", true)
+	// What happens without any policy is no policy's doing.
+	run = newSet(t, parse(t, head+"\nrun: {detections: {enable: [always], effect: kill}}\n")).Run(now, policy.Subject{})
+	for byDefault, want := range map[event.Effect]string{event.EffectKill: "", event.EffectStop: "", event.EffectAlert: "x"} {
+		if got, _ := run.Detection("always", event.SeverityHigh, true, byDefault); got.Policy != want {
+			t.Errorf("always on with %s: %+v, want the policy %q", byDefault, got, want)
+		}
+	}
+	if got, _ := run.Detection("always", event.SeverityHigh, false, event.EffectKill); got.Policy != "x" {
+		t.Errorf("enabled by name: %+v", got)
+	}
 }
 
 func TestSplitReference(t *testing.T) {
