@@ -65,9 +65,11 @@ func (f *hostFlags) host() (string, error) {
 type hostAgent struct {
 	*agent.Agent
 	doctor event.Doctor
-	kernel *enforce.Kernel
+	kernel *enforce.Kernel // nil: it could not be loaded
 	bus    *bus.Agent
 	look   probe.Options
+	// unguarded is why there is no kernel part; "": there is one.
+	unguarded string
 }
 
 // Run runs the agent until ctx ends.
@@ -106,6 +108,9 @@ func (h *hostAgent) keepProbed(ctx context.Context) {
 
 func (h *hostAgent) close() error {
 	h.bus.Close()
+	if h.kernel == nil {
+		return nil
+	}
 	return h.kernel.Close()
 }
 
@@ -129,28 +134,48 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	look := probeOptions()
 	look.Docker = socketPaths(f.engines)
 	doctor := probe.Run(ctx, look)
-	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: doctor.Tier == 1, ByReturn: doctor.Hook == "fmod_ret"})
-	if err != nil {
-		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
-	}
-	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: host, Rules: kernel, Watched: rules.Watches})
-	if err != nil {
-		return nil, errors.Join(err, kernel.Close())
-	}
-	uplink, err := bus.Connect(ctx, bus.AgentOptions{URL: enrolled.BusURL, CA: enrolled.BusCA, NKeySeed: bytes.Clone(seed), Agent: enrolled.Agent})
-	if err != nil {
-		return nil, errors.Join(err, kernel.Close())
-	}
-	h := &hostAgent{doctor: doctor, kernel: kernel, bus: uplink, look: look}
-	h.Agent, err = agent.New(agent.Options{
+	options := agent.Options{
 		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
-		Sockets: socketPaths(f.engines), Malware: f.malware, Observe: f.observe, Fresh: kernel.Fresh(), Own: own,
-		Doctor: doctor, Kernel: kernel, Sensor: sense, Rules: rules, Uplink: uplink, Log: log,
-	})
+		Sockets: socketPaths(f.engines), Malware: f.malware, Observe: f.observe, Own: own,
+		Doctor: doctor, Rules: rules, Log: log,
+	}
+	kernel, err := loadKernel(ctx, f, &options)
 	if err != nil {
+		return nil, err
+	}
+	h := &hostAgent{doctor: doctor, kernel: kernel, look: look, unguarded: options.Unguarded}
+	h.bus, err = bus.Connect(ctx, bus.AgentOptions{URL: enrolled.BusURL, CA: enrolled.BusCA, NKeySeed: bytes.Clone(seed), Agent: enrolled.Agent})
+	if err != nil && kernel != nil {
+		err = errors.Join(err, kernel.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	options.Uplink = h.bus
+	if h.Agent, err = agent.New(options); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
+}
+
+// loadKernel loads the kernel part into the options. On a host that can have
+// none the agent goes on without: the gate and images need no kernel.
+func loadKernel(ctx context.Context, f hostFlags, o *agent.Options) (*enforce.Kernel, error) {
+	kernel, err := enforce.Open(ctx, enforce.Options{Pin: f.pin, Under: f.under, Tier1: o.Doctor.Tier == 1, ByReturn: o.Doctor.Hook == "fmod_ret"})
+	switch {
+	case err != nil && o.Doctor.Tier == 0 && !errors.Is(err, sensor.ErrBusy):
+		o.Kernel, o.Sensor, o.Fresh, o.Unguarded = agent.Unguarded{}, agent.Unguarded{}, true, err.Error()
+		o.Log.Error("nothing is enforced in this host's kernel; the gate and the scanning of images go on", "error", err)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
+	}
+	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: o.Host, Rules: kernel, Watched: o.Rules.Watches})
+	if err != nil {
+		return nil, errors.Join(err, kernel.Close())
+	}
+	o.Kernel, o.Sensor, o.Fresh = kernel, sense, kernel.Fresh()
+	return kernel, nil
 }
 
 // checkClamd refuses what cannot be the address of a ClamAV daemon; one that is

@@ -230,6 +230,9 @@ func (h *hostAgent) welcome(env *environment, observe bool) {
 	w := env.stdout
 	writeSummary(w, h.doctor)
 	status := h.Status()
+	if h.unguarded != "" {
+		fmt.Fprintf(w, "\nWARNING: NOTHING IS ENFORCED IN THIS HOST'S KERNEL: %s.\nContainers can do what they like once they run. Starts are judged by the gate, where one is installed;\nwhat starts past it is judged when the engine tells; images are scanned. The server serves other hosts as ever.\n", h.unguarded)
+	}
 	fmt.Fprintf(w, "\nGuarding %s: %s, by policy generation %d.\n", status.Host, countOf(len(status.Containers), "container"), status.Generation)
 	for _, c := range status.Containers {
 		fmt.Fprintf(w, "  %-24s %-28s %s\n", nameOr(c.Container.Name, c.Container.ID), c.Container.Image.Name(), modeOf(c))

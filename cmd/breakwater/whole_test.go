@@ -284,7 +284,12 @@ func startProgram(t *testing.T, args ...string) *program {
 // startProgramAt starts it with a standard input; nil is none.
 func startProgramAt(t *testing.T, stdin *os.File, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command("breakwater", args...), ended: make(chan struct{}), news: make(chan struct{}, 1)}
+	return startCommand(t, stdin, exec.Command("breakwater", args...))
+}
+
+func startCommand(t *testing.T, stdin *os.File, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{cmd: cmd, ended: make(chan struct{}), news: make(chan struct{}, 1)}
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}

@@ -93,9 +93,12 @@ type Options struct {
 	Doctor  event.Doctor
 	Kernel  Kernel
 	Sensor  Sensor
-	Rules   *detect.Rules
-	Uplink  Uplink
-	Log     *slog.Logger
+	// Unguarded is why nothing is enforced or seen in this host's kernel; Kernel
+	// and Sensor are then those of the type Unguarded. "": the kernel guards.
+	Unguarded string
+	Rules     *detect.Rules
+	Uplink    Uplink
+	Log       *slog.Logger
 }
 
 // Agent guards one host. Make it with New, run it once with Run.

@@ -155,6 +155,14 @@ func (a *Agent) watchEngine(ctx context.Context, d *workload.Docker) error {
 // must be done before the start, so it does not queue behind scans.
 func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
 	switch c.Phase {
+	case workload.PhaseStarted:
+		if a.opts.Unguarded != "" {
+			a.engineStarted(ctx, c.ID, false)
+		}
+	case workload.PhaseEnded:
+		if a.opts.Unguarded != "" {
+			a.containers.stopped(c.ID)
+		}
 	case workload.PhaseCreated:
 		a.problem("container "+short(c.ID), ignoreUnknown(a.containers.announce(ctx, c.ID, false)))
 	case workload.PhaseRemoved:
@@ -179,7 +187,9 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 		a.problem("storage", a.opts.Kernel.SetStorage(a.engines.storage()))
 	}
 	for _, id := range ids {
-		if !a.containers.isKnown(id) {
+		if a.opts.Unguarded != "" && !a.containers.isRunning(id) {
+			a.engineStarted(ctx, id, true)
+		} else if !a.containers.isKnown(id) {
 			a.containers.mark(id, 0, false)
 			a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
 		}
@@ -227,6 +237,13 @@ func (c *containers) peek(id string) (event.Container, policy.Run) {
 		return event.Container{ID: id}, c.soften(c.policies.Set().Run(time.Now(), c.subject(event.Container{})))
 	}
 	return g.found.Container, g.run
+}
+
+func (c *containers) isRunning(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.byID[id]
+	return g != nil && g.running
 }
 
 func (c *containers) isKnown(id string) bool {

@@ -93,6 +93,8 @@ func (a *Agent) guarded() ([]event.Guarded, error) {
 		switch {
 		case list[i].Container.ID == a.opts.Own:
 			list[i].Mode, list[i].Why = "not covered", "this agent runs in it: it is neither judged nor guarded"
+		case !ok && a.opts.Unguarded != "":
+			list[i].Mode, list[i].Why = "not covered", "nothing is enforced in this host's kernel"
 		case !ok:
 			list[i].Mode, list[i].Why = "not covered", "the kernel part does not know its cgroup, or the agent was told to guard others only"
 		}
@@ -124,6 +126,9 @@ func (a *Agent) Status() event.HostStatus {
 	st.Problems = append(st.Problems, lost...)
 	if !expires.IsZero() && time.Now().After(expires) {
 		st.Problems = append(st.Problems, "The policy bundle's time of acceptance is over ("+expires.Format(time.RFC3339)+"); it stays in force until the server sends a newer one.")
+	}
+	if a.opts.Unguarded != "" {
+		st.Problems = append([]string{"Nothing is enforced or seen in this host's kernel: " + a.opts.Unguarded + ". Starts are judged by the gate, where one is installed, and by what the engine tells; images are scanned."}, st.Problems...)
 	}
 	if a.opts.Observe {
 		st.Problems = append(st.Problems, "This agent was started to observe only: nothing that policy asks for is stopped.")

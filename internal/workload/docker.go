@@ -223,6 +223,10 @@ func toChange(m events.Message) (Change, bool) {
 	switch m.Action {
 	case events.ActionCreate:
 		c.Phase = PhaseCreated
+	case events.ActionStart:
+		c.Phase = PhaseStarted
+	case events.ActionDie:
+		c.Phase = PhaseEnded
 	case events.ActionDestroy:
 		c.Phase = PhaseRemoved
 	default:

@@ -28,9 +28,12 @@ type Found struct {
 // Phase is a step in a container's life.
 type Phase string
 
-// The phases that engines announce; what lies between, the kernel tells.
+// The phases that engines announce. What the kernel tells of starts and ends is
+// earlier and surer.
 const (
 	PhaseCreated Phase = "created" // before its first process
+	PhaseStarted Phase = "started"
+	PhaseEnded   Phase = "ended" // its first process is gone; it may be started again
 	PhaseRemoved Phase = "removed"
 )
 
