@@ -136,7 +136,26 @@ type PolicyBundle struct {
 	Expires    time.Time    `json:"expires"`
 	Stage      string       `json:"stage,omitempty"` // of the host
 	Policies   []PolicyFile `json:"policies"`
+	// Promotions are what is enforced of what intelligence brought.
+	Promotions []Promotion `json:"promotions,omitempty"`
 }
+
+// Promotion makes what intelligence brought more than an alert: connections to
+// an indicator's peers are refused, a detection responds as it asks for.
+type Promotion struct {
+	Kind string `json:"kind"` // PromoteIndicator or PromoteDetection
+	// Value is an address, a network, or a detection's id; "" means all of Source.
+	Value string `json:"value,omitempty"`
+	// Source is the feed of an indicator; "" means any.
+	Source string    `json:"source,omitempty"`
+	Ends   time.Time `json:"ends,omitzero"` // zero: it does not
+}
+
+// The kinds of promotions.
+const (
+	PromoteIndicator = "indicator"
+	PromoteDetection = "detection"
+)
 
 // Signed is a bundle in its exact bytes with an Ed25519 signature over
 // SignatureContext + Payload.

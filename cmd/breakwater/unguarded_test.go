@@ -13,6 +13,7 @@ func TestUpWithoutAKernelPart(t *testing.T) {
 	for lack, said := range map[string]string{
 		"bpf":          "the kernel refuses BPF ring buffers (Linux 5.8 and CAP_BPF or CAP_SYS_ADMIN are needed)",
 		"capabilities": "CAP_BPF or CAP_SYS_ADMIN",
+		"cgroups":      "no cgroup hierarchy that names containers",
 		"btf":          "the kernel carries no type information (/sys/kernel/btf/vmlinux); use a kernel with CONFIG_DEBUG_INFO_BTF",
 	} {
 		t.Run(lack, func(t *testing.T) {

@@ -112,6 +112,7 @@ type Agent struct {
 	scanner    *imageScanner
 	detector   *detect.Engine
 	indicators *indicators                   // that intelligence brought
+	promotions *promotions                   // what of it is enforced
 	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
 	spool      *spool.Spool
 	pending    *pending
@@ -163,14 +164,14 @@ func New(opts Options) (*Agent, error) {
 		fetched:  make(chan struct{}),
 		ready:    make(chan struct{}),
 		problems: map[string]string{},
-		detector: detect.NewEngine(opts.Rules), indicators: &indicators{},
+		detector: detect.NewEngine(opts.Rules), indicators: &indicators{}, promotions: &promotions{},
 	}
 	a.settled, err = openSettled(opts.Data)
 	a.problem("judged containers", err)
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
-	a.containers = newContainers(opts.Kernel, eng, a.policies, opts.Host, opts.Observe)
+	a.containers = newContainers(opts.Kernel, eng, a.policies, a.promotions, opts.Host, opts.Observe)
 	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)
 	a.problem("layers", err) // without it they are read again, no more
 	a.scanner = &imageScanner{
@@ -178,6 +179,13 @@ func New(opts Options) (*Agent, error) {
 		registry: image.NewRegistry(image.RegistryOptions{Keychain: true, CertDir: image.DockerCertDir}),
 	}
 	a.images = newImages(opts.Data, a.scanner, a.policies, opts.Host, a.publish)
+	if len(a.policies.promotions()) > 0 { // before the kernel is given another default
+		_, err := a.scanner.refresh(context.Background())
+		a.problem("intelligence", err)
+		a.problem("indicators", a.takeIndicators(context.Background()))
+		_, err = a.promotions.set(a.policies.promotions(), a.indicators, time.Now())
+		a.problem("promotions", err)
+	}
 	if err := a.prepareKernel(); err != nil {
 		return nil, errors.Join(err, queue.Close(), unfinished.close())
 	}

@@ -29,6 +29,7 @@ type describer interface {
 // containers knows every container of the host and which policy the kernel
 // holds for it. Safe for concurrent use.
 type containers struct {
+	promoted *promotions
 	kernel   assigner
 	describe describer
 	policies *policies
@@ -50,12 +51,13 @@ type guarded struct {
 	adopted bool // it was there before this agent
 	cgroup  uint64
 	run     policy.Run
+	audit   bool   // every policy that applies is in audit mode
 	why     string // why the kernel does not hold its policy
 	verdict *event.Verdict
 }
 
-func newContainers(kernel assigner, describe describer, pol *policies, host string, observe bool) *containers {
-	return &containers{kernel: kernel, describe: describe, policies: pol, host: host, observe: observe, byID: map[string]*guarded{}}
+func newContainers(kernel assigner, describe describer, pol *policies, promoted *promotions, host string, observe bool) *containers {
+	return &containers{promoted: promoted, kernel: kernel, describe: describe, policies: pol, host: host, observe: observe, byID: map[string]*guarded{}}
 }
 
 // announce takes note of a container that is about to start, as the gate or
@@ -231,9 +233,11 @@ func (c *containers) assign(id string) error {
 // anywhere is stopped in them.
 func (c *containers) runFor(set *policy.Set, g *guarded) policy.Run {
 	if g.found.Container.Build {
-		return c.soften(policy.Run{Generation: set.Generation()})
+		return c.soften(c.promoted.into(policy.Run{Generation: set.Generation()}))
 	}
-	return c.soften(set.Run(time.Now(), c.subject(g.found.Container)))
+	run := set.Run(time.Now(), c.subject(g.found.Container))
+	g.audit = run.Audit
+	return c.soften(c.promoted.into(run))
 }
 
 // soften turns every effect into a record when this agent only observes.
@@ -253,7 +257,7 @@ func (c *containers) subject(container event.Container) policy.Subject {
 // defaultRun is what the kernel holds for containers that nobody announced:
 // the policies whose scope does not depend on what the container is.
 func (c *containers) defaultRun() policy.Run {
-	return c.soften(c.policies.Set().Run(time.Now(), c.subject(event.Container{})))
+	return c.soften(c.promoted.into(c.policies.Set().Run(time.Now(), c.subject(event.Container{}))))
 }
 
 // reassign puts the set in force into the kernel for every container.
@@ -324,7 +328,7 @@ func mode(g *guarded, observe bool) (word, why string) {
 		return "audit", "this agent was started to observe only"
 	case c.Build:
 		return "enforce", "image build: programs that the build makes may run in it"
-	case g.run.Audit:
+	case g.run.Audit || g.audit:
 		return "audit", "every policy that applies is in audit mode"
 	case len(g.run.Policies) == 0:
 		return "enforce", "no policy applies; behaviours that are always malicious are stopped"

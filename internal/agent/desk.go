@@ -161,11 +161,21 @@ func (a *Agent) fetchPolicy(ctx context.Context) error {
 	return a.applyPolicy(ctx)
 }
 
+// applyRuns puts what holds for each container into the kernel.
+func (a *Agent) applyRuns() error {
+	return errors.Join(a.opts.Kernel.SetDefault(a.containers.defaultRun()), a.containers.reassign())
+}
+
 // applyPolicy puts the set in force into the kernel and judges again what is
 // known: containers are re-judged for the console, never stopped by a change
 // of policy.
 func (a *Agent) applyPolicy(ctx context.Context) error {
-	err := errors.Join(a.opts.Kernel.SetDefault(a.containers.defaultRun()), a.containers.reassign())
+	promoted, err := a.promotions.set(a.policies.promotions(), a.indicators, time.Now())
+	a.problem("promotions", err)
+	if promoted {
+		a.indicators.tellAgain()
+	}
+	err = a.applyRuns()
 	a.problem("policy", err)
 	a.later(ctx, func(ctx context.Context) {
 		a.problem("reports", a.images.rejudge(ctx, func(context.Context, *report.Report) error { return nil }))

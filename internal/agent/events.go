@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,9 +38,13 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 		tree = a.tree(ev)
 	}
 	incidents := a.detector.Event(ev, run, tree)
-	incidents = append(incidents, alerts(a.brought.Load(), a.opts.Rules, ev)...)
-	if inc, ok := a.indicators.contact(ev); ok {
-		incidents = append(incidents, inc)
+	incidents = append(incidents, alerts(a.brought.Load(), a.opts.Rules, ev, a.promotions.run(time.Now()))...)
+	contact, ok := a.indicators.contact(ev)
+	if isPromoted(ev) { // told as what it is, not as a connection outside policy
+		incidents = slices.DeleteFunc(incidents, func(inc event.Incident) bool { return inc.Detection == "" })
+	}
+	if ok {
+		incidents = append(incidents, contact)
 	}
 	a.tell(ctx, ev, incidents, tree)
 }
@@ -234,7 +239,7 @@ func (c *containers) peek(id string) (event.Container, policy.Run) {
 	defer c.mu.Unlock()
 	g := c.byID[id]
 	if g == nil {
-		return event.Container{ID: id}, c.soften(c.policies.Set().Run(time.Now(), c.subject(event.Container{})))
+		return event.Container{ID: id}, c.defaultRun()
 	}
 	return g.found.Container, g.run
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func (x *indicators) load(all iter.Seq2[intel.Indicator, error]) (left leavings,
 			left.add(fmt.Errorf("%s of %s: %w", i.Value, i.Source, err))
 			continue
 		}
-		networks[p.Masked()] = i
+		networks[p] = i
 		lengths[length(p.Addr(), p.Bits())] = true
 	}
 	x.mu.Lock()
@@ -58,16 +59,16 @@ func (x *indicators) load(all iter.Seq2[intel.Indicator, error]) (left leavings,
 	return left, nil
 }
 
-// prefixOf reads an address or a network.
+// prefixOf reads an address or a network, in the one form that connections have.
 func prefixOf(value string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(value); err == nil {
 		return addr.Unmap().Prefix(addr.Unmap().BitLen())
 	}
 	p, err := netip.ParsePrefix(value)
-	if err != nil {
+	if err != nil || p.Addr().Is4In6() {
 		return p, errors.New("is no address or network")
 	}
-	return p, nil
+	return p.Masked(), nil
 }
 
 func length(a netip.Addr, bits int) int {
@@ -75,6 +76,24 @@ func length(a netip.Addr, bits int) int {
 		return bits
 	}
 	return 1000 + bits
+}
+
+// each gives all that count now.
+func (x *indicators) each(now time.Time, f func(netip.Prefix, intel.Indicator)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for p, i := range x.networks {
+		if i.Ends.IsZero() || now.Before(i.Ends) {
+			f(p, i)
+		}
+	}
+}
+
+// tellAgain forgets what was told.
+func (x *indicators) tellAgain() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.told = nil
 }
 
 // find is the indicator that an address falls under, the closest one.
@@ -112,6 +131,13 @@ func (x *indicators) first(key string, now time.Time) bool {
 	return true
 }
 
+// isPromoted says whether the kernel refused a connection because of a promoted
+// indicator.
+func isPromoted(ev event.Event) bool {
+	d := ev.Decision
+	return d != nil && d.Control == event.ControlNetwork && d.Outcome == event.Prevented && strings.Contains(d.Rule, "("+promotedSource)
+}
+
 // contact is the incident of a connection to a peer that intelligence warns of.
 func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 	if ev.Kind != event.KindConnect || ev.Network == nil || ev.Container == nil {
@@ -119,7 +145,11 @@ func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 	}
 	now := time.Now()
 	i, ok := x.find(ev.Network.Address, now)
-	if !ok || !x.first(ev.Container.ID+" "+ev.Network.Address, now) {
+	refused := isPromoted(ev)
+	if !ok && refused { // intelligence forgot it; the administrator did not
+		i, ok = intel.Indicator{Value: ev.Network.Address, Source: "an administrator"}, true
+	}
+	if !ok || !x.first(fmt.Sprint(ev.Container.ID, " ", ev.Network.Address, refused), now) {
 		return event.Incident{}, false
 	}
 	container, process := ev.Container.Name, "a process"
@@ -134,11 +164,17 @@ func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 		name = "malicious software"
 	}
 	d := event.Decision{Control: event.ControlNetwork, Effect: event.EffectAlert, Outcome: event.Detected, Rule: "intelligence",
-		Why: fmt.Sprintf("%s is listed by %s as %s. Intelligence warns; to stop it, forbid it in a policy's run.network.", i.Value, i.Source, name)}
+		Why: fmt.Sprintf("%s is listed by %s as %s. Intelligence warns; to stop it, promote the indicator.", i.Value, i.Source, name)}
+	verb, done := "contacted", ""
+	if refused {
+		d.Effect, d.Generation = event.EffectBlock, ev.Decision.Generation
+		d.Why = fmt.Sprintf("%s is listed by %s as %s, and an administrator promoted it: connections to it are refused.", i.Value, i.Source, name)
+		verb, done = "tried to reach", "; the connection was refused"
+	}
 	if k := ev.Decision; k != nil && (k.Outcome == event.Prevented || k.Outcome == event.Killed) {
 		d.Outcome, d.Mechanism = k.Outcome, k.Mechanism
 	}
 	return event.Incident{Key: "indicator/" + ev.Key, Time: ev.Time, Host: ev.Host, Severity: event.SeverityHigh, Title: "Contact with a known malicious peer", Detection: "network-indicator",
-		Sentence: fmt.Sprintf("%s in `%s` contacted `%s` port %d, which %s lists as %s.", process, container, ev.Network.Address, ev.Network.Port, i.Source, name),
+		Sentence: fmt.Sprintf("%s in `%s` %s `%s` port %d, which %s lists as %s%s.", process, container, verb, ev.Network.Address, ev.Network.Port, i.Source, name, done),
 		Decision: d, Container: ev.Container, Event: ev}, true
 }

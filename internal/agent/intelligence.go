@@ -52,6 +52,7 @@ func (a *Agent) keepIntelligence(ctx context.Context) error {
 			version, _ := a.scanner.state()
 			a.opts.Log.Info("new intelligence: judging known images again", "bundle", version)
 			a.problem("indicators", a.takeIndicators(ctx))
+			a.promote(ctx)
 			a.judgeByIntelligence(ctx)
 			a.heartbeatNow()
 		}
@@ -59,6 +60,7 @@ func (a *Agent) keepIntelligence(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			a.promote(ctx) // one may have ended
 		case bundle := <-a.offered:
 			a.takeIntelligence(ctx, bundle, &again)
 		}
@@ -136,13 +138,14 @@ func (l *leavings) err(one, many string) error {
 }
 
 // alerts are the incidents of detections that intelligence brought. They have
-// no effect, whatever they ask for; own ones of the same id rule.
-func alerts(e *detect.Engine, own *detect.Rules, ev event.Event) []event.Incident {
+// no effect, whatever they ask for, unless they were promoted; own ones of the
+// same id rule.
+func alerts(e *detect.Engine, own *detect.Rules, ev event.Event, run policy.Run) []event.Incident {
 	if e == nil {
 		return nil
 	}
 	ev.Decision = nil // what was decided is told already
-	fired := e.Event(ev, policy.Run{}, nil)
+	fired := e.Event(ev, run, nil)
 	if len(fired) == 0 {
 		return nil
 	}
@@ -152,7 +155,10 @@ func alerts(e *detect.Engine, own *detect.Rules, ev event.Event) []event.Inciden
 		if _, ours := known[inc.Detection]; ours || inc.Detection == "" {
 			continue
 		}
-		inc.AlwaysOn, inc.Decision.Effect, inc.Decision.Outcome = false, event.EffectAlert, event.Detected
+		inc.AlwaysOn, inc.Decision.Outcome = false, event.Detected
+		if s, named := run.Detections[inc.Detection]; s.Effect == event.EffectAlert || !named && run.Detections[policy.AllDetections].Effect == event.EffectAlert {
+			inc.Decision.Effect = event.EffectAlert // also where it calls itself always on
+		}
 		out = append(out, inc)
 	}
 	return out

@@ -40,6 +40,13 @@ func (p *policies) Set() *policy.Set {
 	return p.set
 }
 
+// promotions of the bundle in force.
+func (p *policies) promotions() []api.Promotion {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bundle.Promotions
+}
+
 // Generation and Stage of the bundle in force; 0 and "" before the first.
 func (p *policies) state() (generation uint64, stage string, expires time.Time) {
 	p.mu.Lock()

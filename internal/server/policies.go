@@ -177,6 +177,15 @@ func (s *Server) PolicyFor(ctx context.Context, agent string) (api.Signed, error
 	for _, p := range policies {
 		b.Policies = append(b.Policies, p.File())
 	}
+	promoted, err := s.store.Promotions(ctx)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	for _, p := range promoted {
+		if p.Ends.IsZero() || b.Issued.Before(p.Ends) {
+			b.Promotions = append(b.Promotions, p.Promotion)
+		}
+	}
 	return s.sign(b)
 }
 

@@ -404,7 +404,7 @@ func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) 
 
 // handler is everything that the console's address serves.
 func (s *Server) handler() (http.Handler, error) {
-	console, err := web.New(web.Options{Store: s.store, Images: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	console, err := web.New(web.Options{Store: s.store, Images: s, Intelligence: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
 	if err != nil {
 		return nil, err
 	}

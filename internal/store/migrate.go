@@ -295,6 +295,20 @@ CREATE TABLE spares (
 ) WITHOUT ROWID;
 DELETE FROM holds WHERE thing IN (SELECT id FROM things WHERE kind = 'vulnerability');
 `,
+	// 8: what is enforced of what intelligence brought.
+	`
+CREATE TABLE promotions (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	kind    TEXT NOT NULL,
+	value   TEXT NOT NULL,
+	source  TEXT NOT NULL,
+	reason  TEXT NOT NULL,
+	ends    BIGINT NOT NULL,
+	author  TEXT NOT NULL,
+	created BIGINT NOT NULL,
+	UNIQUE (kind, value, source)
+);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

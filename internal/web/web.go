@@ -58,13 +58,15 @@ type Images interface {
 	Image(ctx context.Context, digest string) (store.Image, report.Report, error)
 }
 
-// Options of New. All fields are needed but Now.
+// Options of New. All fields are needed but Now and Intelligence.
 type Options struct {
 	Store      *store.Store
 	Auth       *auth.Auth
 	Policies   Policies
 	Registries Registries
 	Images     Images
+	// Intelligence may be nil: then there is no page of it.
+	Intelligence Intelligence
 	// Request is the id of a request, for problem pages and the audit log.
 	Request func(*http.Request) string
 	Log     *slog.Logger
@@ -151,6 +153,11 @@ func (c *Console) routes() error {
 	c.mux.HandleFunc("GET /registries/{name}", c.page(c.registry))
 	c.mux.HandleFunc("POST /registries/{name}/crawl", c.page(c.registryCrawl))
 	c.mux.HandleFunc("POST /registries/{name}/delete", c.page(c.registryDelete))
+	if c.Intelligence != nil {
+		c.mux.HandleFunc("GET /intelligence", c.page(c.intelligence))
+		c.mux.HandleFunc("POST /intelligence/promotions", c.page(c.promote))
+		c.mux.HandleFunc("POST /intelligence/promotions/{id}/demote", c.page(c.demote))
+	}
 	c.mux.HandleFunc("GET /hosts", c.page(c.hosts))
 	c.mux.HandleFunc("GET /hosts/{agent}", c.page(c.host))
 	c.mux.HandleFunc("GET /audit", c.page(c.audit))
