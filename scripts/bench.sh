@@ -18,6 +18,9 @@ go run ./bench/scan -breakwater bin/breakwater "$@"
 echo; echo "== the intelligence bundle: build, update without news, lookups in 320,000 advisories"
 go run ./bench/intel
 
+echo; echo "== new intelligence on disk until 20,000 stored images are judged by it"
+go run ./bench/rejudge -images 20000
+
 echo; echo "== fork+exec of a static program in a container: guarded by the full policy against nothing loaded"
 go run ./bench/fork -breakwater bin/breakwater
 

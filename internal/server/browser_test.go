@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -16,7 +17,9 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/server"
+	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/store/storetest"
 	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
@@ -126,8 +129,9 @@ func TestANewUserInTheBrowser(t *testing.T) {
 // than its window, in both themes.
 func TestScreenshots(t *testing.T) {
 	ctx := testenv.NeedChromium(t)
-	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies = baseline(t) })
+	s := start(t, t.TempDir(), func(o *server.Options) { o.Policies, o.Intelligence = baseline(t), indicators(t) })
 	agent := harbour(t, s.Server)
+	promoteSome(t, s)
 	bad := complaints(t, ctx)
 	do(t, ctx, chromedp.Navigate(s.URL()+"/"))
 	photograph(t, ctx, s.URL()+"/login", "login-390-light", 390, "light")
@@ -135,7 +139,7 @@ func TestScreenshots(t *testing.T) {
 	pages := map[string]string{"overview": "/", "incidents": "/incidents", "incident": "/incidents/1", "refused": "/incidents/4", "hostile": "/incidents/6",
 		"images": "/images", "image": "/images/" + storetest.Digest("a"), "policies": "/policies", "policy": "/policies/baseline-run?version=1#L9", "edit": "/policies/baseline-run/edit",
 		"hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "missing": "/incidents/999",
-		"where": "/where?kind=vulnerability&name=CVE-2024-3094", "where-secret": "/where?kind=secret", "registries": "/registries", "registry": "/registries/harbour"}
+		"where": "/where?kind=vulnerability&name=CVE-2024-3094", "where-secret": "/where?kind=secret", "registries": "/registries", "registry": "/registries/harbour", "intelligence": "/intelligence"}
 	putRegistry(t, admin(t, s), map[string]any{"address": "127.0.0.1:1", "repositories": []string{"team/app", "team/*"}, "every": "6h"})
 	for _, width := range []int64{390, 1280, 2560} {
 		for _, theme := range []string{"light", "dark"} {
@@ -148,6 +152,29 @@ func TestScreenshots(t *testing.T) {
 		if !strings.Contains(c, "404") { // the missing page
 			t.Errorf("the browser complains: %q", c)
 		}
+	}
+}
+
+// indicators is a data folder whose bundle brought some.
+func indicators(t *testing.T) string {
+	t.Helper()
+	data, list := t.TempDir(), filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(list, []byte("192.0.2.7\n198.51.100.0/24\n2001:db8:1234:5678:9abc:def0:1234:5678\nevil.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := intel.Import(t.Context(), intel.ImportOptions{Data: data, From: list, Name: "ours", Program: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func promoteSome(t *testing.T, s *running) {
+	t.Helper()
+	eventually(t, func() (struct{}, error) {
+		return struct{}{}, s.Promote(t.Context(), store.Promotion{Promotion: api.Promotion{Kind: api.PromoteIndicator, Source: "list/ours", Ends: time.Now().AddDate(0, 1, 0)}, Reason: "seen in an attack on a neighbour"}, store.Actor{Name: "admin"})
+	})
+	if err := s.Promote(t.Context(), store.Promotion{Promotion: api.Promotion{Kind: api.PromoteDetection, Value: "odd-shell"}, Reason: "no container of ours does that"}, store.Actor{Name: "admin"}); err != nil {
+		t.Fatal(err)
 	}
 }
 
