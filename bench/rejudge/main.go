@@ -118,10 +118,12 @@ func measure(ctx context.Context, db *store.Store, news *publisher, judged *judg
 		if err := resetPeak(); err != nil {
 			return err
 		}
+		used := cpuTime()
 		took, err := judged.next(ctx)
 		if err != nil {
 			return err
 		}
+		used = cpuTime() - used
 		peak, err := peakMemory()
 		if err != nil {
 			return err
@@ -130,7 +132,7 @@ func measure(ctx context.Context, db *store.Store, news *publisher, judged *judg
 		if err != nil {
 			return err
 		}
-		fmt.Printf("a day's news         %8.2f s, %s judged, %d verdicts turned, %d MiB at the peak\n", took.Seconds(), judged.images, after-before, peak>>20)
+		fmt.Printf("a day's news         %8.2f s, CPU %.2f s, %s judged, %d verdicts turned, %d MiB at the peak\n", took.Seconds(), used.Seconds(), judged.images, after-before, peak>>20)
 		day = append(day, took)
 	}
 	fmt.Printf("median               %8.2f s (aim: 10 s for 100,000 images on 2 cores)\n", median(day).Seconds())

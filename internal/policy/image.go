@@ -340,21 +340,24 @@ func more(n int) string {
 // overRemediation says which packages to update, each once, and how many have
 // no fix.
 func overRemediation(over []*event.Finding) string {
-	var updates []string
-	seen := map[string]bool{}
+	type update struct{ name, version string }
+	var updates []string // the first ones: an image may have hundreds
+	seen := map[update]bool{}
 	unfixed := 0
 	for _, f := range over {
-		switch step := fmt.Sprintf("%s to %s", f.Package.Name, f.FixedVersion); {
+		step := update{f.Package.Name, f.FixedVersion}
+		switch {
 		case f.FixedVersion == "":
 			unfixed++
 		case !seen[step]:
-			seen[step] = true
-			updates = append(updates, step)
+			if seen[step] = true; len(updates) < named {
+				updates = append(updates, step.name+" to "+step.version)
+			}
 		}
 	}
 	var parts []string
 	if len(updates) > 0 {
-		parts = append(parts, "Update "+strings.Join(updates[:min(len(updates), named)], ", ")+more(len(updates)))
+		parts = append(parts, "Update "+strings.Join(updates, ", ")+more(len(seen)))
 	}
 	if unfixed > 0 {
 		parts = append(parts, fmt.Sprintf("%d without a published fix: remove the package or except it until a date", unfixed))

@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -82,23 +85,51 @@ type Stocked struct {
 	Known bool
 }
 
+// stockChunk is how many packages are decoded at a time, beside others.
+const stockChunk = 4096
+
+// stockRow is a package as it is stored.
+type stockRow struct {
+	id          int64
+	body, print []byte
+}
+
 // Stock are all distinct packages of all images.
 func (s *Store) Stock(ctx context.Context) ([]Stocked, error) {
-	return list(ctx, s, "packages of all images", func(row scanner) (p Stocked, err error) {
-		var body, print []byte
-		if err := row.Scan(&p.ID, &body, &print); err != nil {
-			return p, err
-		}
-		var t Thing
-		if err := json.Unmarshal(body, &t); err != nil || t.Package == nil || t.Distro == nil {
-			return p, fmt.Errorf("package %d: %w", p.ID, errors.Join(err, ErrCorrupt))
-		}
-		p.Distro, p.Package = *t.Distro, *t.Package
-		if len(print) == 8 {
-			p.Print, p.Known = binary.BigEndian.Uint64(print), true
-		}
-		return p, nil
+	const op = "packages of all images"
+	rows, err := list(ctx, s, op, func(row scanner) (r stockRow, err error) {
+		err = row.Scan(&r.id, &r.body, &r.print)
+		return r, err
 	}, "SELECT id, body, gist FROM things WHERE kind = $1 ORDER BY id", ThingPackage)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Stocked, len(rows))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for begin := 0; begin < len(rows); begin += stockChunk {
+		group.Go(func() error {
+			for i := begin; i < min(begin+stockChunk, len(rows)); i++ {
+				if err := out[i].read(rows[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return out, s.wrap(op, group.Wait())
+}
+
+func (p *Stocked) read(r stockRow) error {
+	var t Thing
+	if err := json.Unmarshal(r.body, &t); err != nil || t.Package == nil || t.Distro == nil {
+		return fmt.Errorf("package %d: %w", r.id, errors.Join(err, ErrCorrupt))
+	}
+	p.ID, p.Distro, p.Package = r.id, *t.Distro, *t.Package
+	if len(r.print) == 8 {
+		p.Print, p.Known = binary.BigEndian.Uint64(r.print), true
+	}
+	return nil
 }
 
 // MatchedBy is the version of the bundle by which the server judged the stock
