@@ -119,6 +119,9 @@ func measure(ctx context.Context, db *store.Store, news *publisher, judged *judg
 			return err
 		}
 		used := cpuTime()
+		if err := news.handOver(); err != nil {
+			return err
+		}
 		took, err := judged.next(ctx)
 		if err != nil {
 			return err

@@ -102,6 +102,9 @@ func TestImagesOfARegistryAreLookedThrough(t *testing.T) {
 		out := map[string]string{}
 		for _, i := range all {
 			_, tag, _ := strings.Cut(strings.TrimPrefix(i.Name, r.Host), ":")
+			if i.Verdict == nil {
+				return out, fmt.Errorf("%s is not judged yet", tag)
+			}
 			out[tag] = ""
 			for _, v := range i.Verdict.Violations {
 				out[tag] += v.Rule + ": " + v.Message + "; "

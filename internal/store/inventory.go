@@ -33,7 +33,6 @@ type Inventory struct {
 	scanned     int64
 	verdict     []byte
 	rest, refs  []byte
-	unreadable  error
 	packageText []byte
 }
 
