@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -65,16 +66,16 @@ func (s *Server) Promote(ctx context.Context, p store.Promotion, by store.Actor)
 }
 
 // promotable are ids of detections and names of feeds.
-var promotable = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,127}$`)
+var promotable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,127}$`) })
 
 // checkPromotion also brings an address into its one form.
 func checkPromotion(p *api.Promotion) error {
-	if p.Source != "" && !promotable.MatchString(p.Source) {
+	if p.Source != "" && !promotable().MatchString(p.Source) {
 		return wrongPromotion("%q cannot be the name of a source", p.Source)
 	}
 	switch p.Kind {
 	case api.PromoteDetection:
-		if p.Source != "" || p.Value != "" && !promotable.MatchString(p.Value) {
+		if p.Source != "" || p.Value != "" && !promotable().MatchString(p.Value) {
 			return wrongPromotion("%q cannot be the id of a detection", p.Value+p.Source)
 		}
 	case api.PromoteIndicator:
