@@ -76,16 +76,22 @@ static __always_inline void walk_path(struct work *w, struct path *p, struct tas
 			continue;
 		}
 		read_step(&s, dentry);
-		if (s.up == dentry) {
-			w->flags = EXEC_PATH_FOREIGN;
-			break;
-		}
 		len = s.hash_len >> 32;
 		pos = w->pos;
+		if (s.up == dentry) {
+			w->flags = EXEC_PATH_FOREIGN;
+			// A file in memory is its own root, and has a name: memfd:…
+			if (w->leaf || len < 2)
+				break;
+		}
 		if (len > 255 || len + 2 > pos)
 			break;
 		pos -= len;
 		bpf_probe_read_kernel(&w->buf[pos & (WALK - 1)], len & 255, s.name);
+		if (s.up == dentry) {
+			w->pos = pos;
+			break;
+		}
 		pos--;
 		w->buf[pos & (WALK - 1)] = '/';
 		w->pos = pos;

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,8 +79,9 @@ func gateIncident(ev event.Event) event.Incident {
 	}
 	var why []string
 	for _, v := range ev.Gate.Verdict.Violations {
-		if !v.Audit {
-			why = append(why, strings.TrimSuffix(v.Message, "."))
+		// Several policies may say the same; each stands in the verdict.
+		if message := strings.TrimSuffix(v.Message, "."); !v.Audit && !slices.Contains(why, message) {
+			why = append(why, message)
 		}
 	}
 	if len(why) == 0 { // it could not be judged, and the gate fails closed

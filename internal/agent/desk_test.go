@@ -70,7 +70,7 @@ func TestDesk(t *testing.T) {
 		}
 	}
 	note := event.Event{Key: "gate-1", Kind: event.KindGate, Time: time.Now().UTC(), Container: &event.Container{Name: "web"},
-		Gate: &event.Gate{Action: "create", Verdict: event.Verdict{Violations: []event.Violation{{Policy: "p", Rule: "r", Message: "It is forbidden."}}}}}
+		Gate: &event.Gate{Action: "create", Verdict: event.Verdict{Violations: []event.Violation{{Policy: "p", Rule: "r", Message: "It is forbidden."}, {Policy: "q", Rule: "r", Message: "It is forbidden"}}}}}
 	raw, err := json.Marshal(note)
 	if err != nil {
 		t.Fatal(err)
