@@ -64,4 +64,3 @@ func untouched(smaps io.Reader, file string) []mapping {
 	}
 	return list
 }
-

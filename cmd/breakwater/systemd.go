@@ -17,7 +17,7 @@ func supervised(ctx context.Context) {
 	if address == "" {
 		return
 	}
-	conn, err := net.Dial("unixgram", address) // @ is an abstract socket to both
+	conn, err := new(net.Dialer).DialContext(ctx, "unixgram", address) // @ is an abstract socket to both
 	if err != nil {
 		return // systemd will say that it heard nothing
 	}
