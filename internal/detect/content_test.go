@@ -22,7 +22,7 @@ func TestContent(t *testing.T) {
 	if err := rules.Check(); err != nil {
 		t.Error(err)
 	}
-	if n := len(rules.All()); n < 6 {
+	if n := len(rules.All()); n < 80 {
 		t.Errorf("%d detections", n)
 	}
 }

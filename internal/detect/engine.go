@@ -49,10 +49,10 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 			add(e.policyIncident(ev, *d, tree))
 		}
 	}
-	if rules := e.rules.byKind[ev.Kind]; len(rules) > 0 {
+	if rules := e.rules.byKind[ev.Kind].asked(ev); len(rules) > 0 {
 		vars := variables(ev)
 		for _, rule := range rules {
-			if rule.ID == told {
+			if rule.ID == told || rule.toldBy(ev.Decision) {
 				continue
 			}
 			// An error is a fact that is absent: no match.

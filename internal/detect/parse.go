@@ -24,6 +24,10 @@ func parseRule(v document.Value, env *condition.Env) *Rule {
 		"attack":      func(v document.Value) { r.Attack = parseAttack(v) },
 		"events":      func(v document.Value) { r.Kinds = parseKinds(v) },
 		"watch":       func(v document.Value) { r.Watch = parseWatch(v) },
+		"programs":    func(v document.Value) { r.Programs = parsePrograms(v) },
+		"control": func(v document.Value) {
+			r.Control = event.Control(v.Word(string(event.ControlExec), string(event.ControlNetwork)))
+		},
 		"when":        func(v document.Value) { r.when = env.Compile(v) },
 		"sentence":    func(v document.Value) { r.sentence = parseTemplate(v) },
 		"effect":      func(v document.Value) { r.Effect = event.Effect(v.Word("alert", "block", "kill", "pause", "stop")) },
@@ -88,6 +92,21 @@ func parseWatch(v document.Value) []string {
 		paths = append(paths, path)
 	})
 	return paths
+}
+
+// programShape is that of a file's name, without folders.
+var programShape = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`)
+
+func parsePrograms(v document.Value) []string {
+	var names []string
+	v.List(maxPrograms, func(v document.Value) {
+		name := v.String()
+		if !programShape.MatchString(name) {
+			v.Fail("%q is not the name of a program: write it without folders, as nc or python", name)
+		}
+		names = append(names, name)
+	})
+	return names
 }
 
 // parseExamples reads events in the JSON form of event.Event.

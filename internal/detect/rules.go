@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/condition"
 	"github.com/breakwater-sec/breakwater/internal/document"
@@ -27,7 +28,11 @@ type Rule struct {
 	AlwaysOn    bool         // lifted by a waiver only
 	Kernel      string       // the mechanism that acts in the kernel already; "" = none
 	Watch       []string     // files whose opening must become an event
-	Source      string       // file:line
+	Programs    []string     // names of the programs that it is asked about; none: of all
+	// Control is exec or network: what a policy said about programs, or about
+	// peers, tells of the same act, and the detection is silent where it did.
+	Control event.Control
+	Source  string // file:line
 
 	when     *condition.Condition
 	sentence template
@@ -48,13 +53,75 @@ type example struct {
 // It never changes and is safe for concurrent use.
 type Rules struct {
 	byID   map[string]*Rule
-	byKind map[event.Kind][]*Rule
+	byKind map[event.Kind]*kindRules
 	cost   map[event.Kind]uint64 // of one event, at most
+}
+
+// kindRules are the rules that look at one kind of events: those that are asked
+// about every program, and by name those that are asked about some only, so
+// that a detection costs nothing on programs that it does not speak of.
+type kindRules struct {
+	always []*Rule
+	named  map[string][]*Rule
+}
+
+func (k *kindRules) add(r *Rule) {
+	if len(r.Programs) == 0 {
+		k.always = append(k.always, r)
+	}
+	for _, name := range r.Programs {
+		k.named[name] = append(k.named[name], r)
+	}
+}
+
+// asked lists the rules that an event is to be held against, each once.
+func (k *kindRules) asked(ev event.Event) []*Rule {
+	if k == nil {
+		return nil
+	}
+	if len(k.named) == 0 {
+		return k.always
+	}
+	list := k.always[:len(k.always):len(k.always)]
+	for _, name := range programNames(ev) {
+		for _, r := range k.named[name] {
+			if !slices.Contains(list, r) {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
+}
+
+// programNames are those that the event's program goes by: of its file, of its
+// script, and the one that it was called by, which tells what a program of many
+// names (busybox) was asked to be; each also without a version at its end
+// (python3.11: python).
+func programNames(ev event.Event) []string {
+	var list []string
+	add := func(name string) {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+		for _, n := range []string{name, strings.TrimRight(name, "0123456789.-_")} {
+			if n != "" && !slices.Contains(list, n) {
+				list = append(list, n)
+			}
+		}
+	}
+	if ev.Exec != nil {
+		add(ev.Exec.Path)
+		add(ev.Exec.Script)
+	}
+	if ev.Process != nil {
+		add(ev.Process.Path)
+		add(ev.Process.Comm)
+	}
+	return list
 }
 
 // The bounds of a folder of detections.
 const (
 	maxRules    = 1_000
+	maxPrograms = 200
 	maxExamples = 100
 	maxWatched  = 200
 )
@@ -72,7 +139,7 @@ const (
 // Load reads every *.yaml of a folder. The error holds every mistake with
 // file, line and column. It does not try the examples: see Check.
 func Load(files fs.FS) (*Rules, error) {
-	rules, errs := LoadRight(files)
+	rules, errs := load(files, condition.Budget{Cost: maxRuleCost})
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -81,16 +148,24 @@ func Load(files fs.FS) (*Rules, error) {
 
 // LoadRight reads as Load does and leaves out each file that holds a mistake:
 // one error for each of them. The rules are nil when no file could be looked for.
+//
+// It is for detections that nobody here tried: what one may cost is estimated from
+// the longest values that an event can have, and one that may cost too much is a
+// mistake. All are ended while they run when they do.
 func LoadRight(files fs.FS) (*Rules, []error) {
+	return load(files, condition.Budget{Cost: maxRuleCost, Text: maxText, Items: maxItems})
+}
+
+func load(files fs.FS, budget condition.Budget) (*Rules, []error) {
 	names, err := fs.Glob(files, "*.yaml")
 	if err != nil || len(names) == 0 {
 		return nil, []error{errors.Join(errors.New("detections: no *.yaml file"), err)}
 	}
-	env, err := newEnv()
+	env, err := newEnv(budget)
 	if err != nil {
 		return nil, []error{err}
 	}
-	rules := &Rules{byID: map[string]*Rule{}, byKind: map[event.Kind][]*Rule{}, cost: map[event.Kind]uint64{}}
+	rules := &Rules{byID: map[string]*Rule{}, byKind: map[event.Kind]*kindRules{}, cost: map[event.Kind]uint64{}}
 	var errs []error
 	for _, name := range names {
 		data, err := fs.ReadFile(files, name)
@@ -137,7 +212,10 @@ func (rs *Rules) add(env *condition.Env, name string, data []byte) error {
 	for _, rule := range list {
 		rs.byID[rule.ID] = rule
 		for _, kind := range rule.Kinds {
-			rs.byKind[kind] = append(rs.byKind[kind], rule)
+			if rs.byKind[kind] == nil {
+				rs.byKind[kind] = &kindRules{named: map[string][]*Rule{}}
+			}
+			rs.byKind[kind].add(rule)
 		}
 	}
 	return nil
@@ -209,8 +287,26 @@ func (rs *Rules) Check() error {
 	return errors.Join(errs...)
 }
 
+// speaksOf says whether the rule is asked about the event's program.
+func (r *Rule) speaksOf(ev event.Event) bool {
+	return len(r.Programs) == 0 || slices.ContainsFunc(programNames(ev), func(name string) bool { return slices.Contains(r.Programs, name) })
+}
+
+// toldBy says whether a decision by a policy tells of the act already.
+func (r *Rule) toldBy(d *event.Decision) bool {
+	if d == nil || r.Control == "" {
+		return false
+	}
+	switch d.Control {
+	case event.ControlExec, event.ControlDrift, event.ControlFileless:
+		return r.Control == event.ControlExec
+	default:
+		return r.Control == d.Control
+	}
+}
+
 func (r *Rule) matches(ev event.Event) (bool, error) {
-	if !slices.Contains(r.Kinds, ev.Kind) {
+	if !slices.Contains(r.Kinds, ev.Kind) || !r.speaksOf(ev) {
 		return false, nil
 	}
 	return r.when.Eval(variables(ev))
@@ -218,7 +314,7 @@ func (r *Rule) matches(ev event.Event) (bool, error) {
 
 // newEnv declares what conditions may read. All of it is always there: what an
 // event does not have reads as empty.
-func newEnv() (*condition.Env, error) {
+func newEnv(budget condition.Budget) (*condition.Env, error) {
 	env, err := condition.NewEnv(map[string]any{
 		"kind": "", "host": "",
 		"container": event.Container{}, "process": event.Process{},
@@ -228,7 +324,7 @@ func newEnv() (*condition.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return env.Within(condition.Budget{Cost: maxRuleCost, Text: maxText, Items: maxItems}), nil
+	return env.Within(budget), nil
 }
 
 func variables(ev event.Event) map[string]any {
@@ -248,7 +344,7 @@ func orEmpty[T any](p *T) *T {
 }
 
 // Watches says whether a detection looks at a kind of events.
-func (rs *Rules) Watches(kind event.Kind) bool { return len(rs.byKind[kind]) > 0 }
+func (rs *Rules) Watches(kind event.Kind) bool { return rs.byKind[kind] != nil }
 
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {

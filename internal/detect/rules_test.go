@@ -88,6 +88,8 @@ func TestMistakes(t *testing.T) {
 	f("path: /etc/passwd", "pth: /etc/passwd", `a.yaml:16:5: mustNotFire[0]: is not an event: json: unknown field "pth"`)
 	f("{kind: file_open, file: {path: /etc/passwd}}", "{file: {path: /etc/passwd}}", "is an event without a kind")
 	f("effect: alert", "effect: alert\nkernel: magic", "kernel: ")
+	f("effect: alert", "effect: alert\nprograms: [/bin/nc]", `a.yaml:11:12: programs[0]: "/bin/nc" is not the name of a program`)
+	f("effect: alert", "effect: alert\ncontrol: magic", `a.yaml:11:10: control: "magic" is none of exec, network`)
 	f("effect: alert", "effect: alert\npriority: 3", "a.yaml:11:1: priority: unknown field")
 	f("effect: alert", "effect: alert\nalwaysOn: perhaps", "neither true nor false")
 	f("path: /etc/passwd", "path: 3", "is not an event")
