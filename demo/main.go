@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/testenv/stage"
 )
 
 func main() {
@@ -49,11 +50,11 @@ func main() {
 
 // story is the demo while it runs.
 type story struct {
-	*stage
-	console                    *console
+	*stage.Stage
+	console                    *stage.Console
 	pid                        int    // of the service's first process
 	last                       uint64 // the newest incident seen
-	shellListener, outListener *listener
+	shellListener, outListener *stage.Listener
 	rows                       []row
 	failed                     int
 }
@@ -62,7 +63,7 @@ type story struct {
 type row struct {
 	act, witness string
 	harmless     bool
-	incident     stored
+	incident     stage.Incident
 	missing      string // why there is no incident
 }
 
@@ -74,26 +75,28 @@ func run(ctx context.Context, binary string, observe, keep bool) (failed int, er
 		return 0, err
 	}
 	say("An engine of its own, and Breakwater in front of it.")
-	set, err := newStage(ctx, binary)
-	if set != nil {
-		defer set.close()
-	}
+	set, err := stage.New(ctx, "demo", binary)
+	defer set.Close()
 	if err != nil {
 		return 0, err
 	}
-	address, password, err := set.guard(ctx, observe)
+	if _, err := set.Program(ctx, "attack", "./demo/attack"); err != nil {
+		return 0, err
+	}
+	mirror, err := filepath.Abs("internal/intel/testdata/mirror")
 	if err != nil {
 		return 0, err
 	}
-	s := &story{stage: set}
-	if s.console, err = login(ctx, address, password); err != nil {
+	console, password, err := set.Guard(ctx, stage.Settings{Observe: observe, Gate: !observe, Intel: mirror})
+	if err != nil {
 		return 0, err
 	}
+	s, address := &story{Stage: set, console: console}, console.URL
 	source, err := os.ReadFile("demo/policy.yaml")
 	if err != nil {
 		return 0, err
 	}
-	if err := s.console.apply(ctx, source); err != nil {
+	if err := s.console.Apply(ctx, source); err != nil {
 		return 0, err
 	}
 	note("console: %s, policy in force: demo/policy.yaml", address)
@@ -139,42 +142,59 @@ func (s *story) tell(ctx context.Context) error {
 	return s.attack(ctx, s.escape())
 }
 
+// lodash is an old version with known vulnerabilities, and the one that fixes
+// them: GHSA-jf85-cpcp-j695, GHSA-35jh-r3h4-6jhm.
+const (
+	lodashOld   = "4.17.10"
+	lodashFixed = "4.17.21"
+)
+
+// buildImage builds the demo's service with one version of lodash in it.
+func (s *story) buildImage(ctx context.Context, name, lodash string) error {
+	attack, err := os.ReadFile(filepath.Join(s.Dir, "attack"))
+	if err != nil {
+		return err
+	}
+	manifest := fmt.Sprintf(`{"name": "lodash", "version": %q, "license": "MIT"}`, lodash)
+	return s.Build(ctx, name,
+		"FROM bw-busybox\nCOPY attack /usr/bin/attack\nCOPY package.json /app/node_modules/lodash/package.json\nUSER 10001\nCMD [\"attack\", \"wait\"]\n",
+		map[string][]byte{"package.json": []byte(manifest), "attack": attack})
+}
+
 // limits are what the demo's policy requires of a start.
 var limits = []string{"--network=none", "--memory=256m", "--pids-limit=100"}
 
 func (s *story) refusal(ctx context.Context) {
-	out, err := s.engine(ctx, append(append([]string{"run", "-d", "--name=shop"}, limits...), "shop:1")...)
+	out, err := s.Engine(ctx, append(append([]string{"run", "-d", "--name=shop"}, limits...), "shop:1")...)
 	s.show(out)
-	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop$")
+	names, listErr := s.Engine(ctx, "ps", "-aq", "--filter=name=^shop$")
 	harmless := err != nil && listErr == nil && strings.TrimSpace(names) == ""
 	s.finish(ctx, row{act: "start a vulnerable image", witness: "docker's exit status and its containers", harmless: harmless},
 		control(event.ControlStart))
-	_, _ = s.engine(ctx, "rm", "-f", "shop") // only there when it was let through
+	_, _ = s.Engine(ctx, "rm", "-f", "shop") // only there when it was let through
 }
 
 func (s *story) privileged(ctx context.Context) {
-	out, err := s.engine(ctx, append(append([]string{"run", "-d", "--name=shop-root", "--privileged", "-v", "/etc:/host"}, limits...), "bw-busybox", "sleep", "60")...)
+	out, err := s.Engine(ctx, append(append([]string{"run", "-d", "--name=shop-root", "--privileged", "-v", "/etc:/host"}, limits...), "bw-busybox", "sleep", "60")...)
 	s.show(out)
-	names, listErr := s.engine(ctx, "ps", "-aq", "--filter=name=^shop-root$")
+	names, listErr := s.Engine(ctx, "ps", "-aq", "--filter=name=^shop-root$")
 	s.finish(ctx, row{act: "start it privileged, with the host's /etc", witness: "docker's exit status and its containers",
 		harmless: err != nil && listErr == nil && strings.TrimSpace(names) == ""},
 		control(event.ControlStart))
-	_, _ = s.engine(ctx, "rm", "-f", "shop-root") // only there when it was let through
+	_, _ = s.Engine(ctx, "rm", "-f", "shop-root") // only there when it was let through
 }
 
 func (s *story) startService(ctx context.Context) error {
-	args := append([]string{"run", "-d", "--name=shop", "-v", s.witness + ":/witness"}, limits...)
+	args := append([]string{"run", "-d", "--name=shop", "-v", s.Witness + ":/witness"}, limits...)
 	// Root inside, so that file permissions are not what stops an attack.
-	if _, err := s.engine(ctx, append(args, "--user=0", "shop:2")...); err != nil {
+	if _, err := s.Engine(ctx, append(args, "--user=0", "shop:2")...); err != nil {
 		return fmt.Errorf("the fixed image must be allowed: %w", err)
 	}
-	out, err := s.engine(ctx, "inspect", "--format={{.State.Pid}}", "shop")
+	pid, err := s.PID(ctx, "shop")
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Sscan(out, &s.pid); err != nil || s.pid == 0 {
-		return fmt.Errorf("the service has no process: %s", out)
-	}
+	s.pid = pid
 	note("allowed, and running")
 	return s.network(ctx)
 }
@@ -182,11 +202,11 @@ func (s *story) startService(ctx context.Context) error {
 // startMaintenance starts a container that an exception lets have the
 // capability with which an escape by release_agent works.
 func (s *story) startMaintenance(ctx context.Context) error {
-	if err := s.console.except(ctx, "baseline-host", `container.name == "maintenance" && rule == "start.dangerous-capabilities"`, "Unmounts stale volumes at night"); err != nil {
+	if err := s.console.Except(ctx, "baseline-host", `container.name == "maintenance" && rule == "start.dangerous-capabilities"`, "Unmounts stale volumes at night"); err != nil {
 		return err
 	}
-	args := append([]string{"run", "-d", "--name=maintenance", "--user=0", "--cap-add=SYS_ADMIN", "-v", s.cgroups + ":/cgroups"}, limits...)
-	if _, err := s.engine(ctx, append(args, "shop:2")...); err != nil {
+	args := append([]string{"run", "-d", "--name=maintenance", "--user=0", "--cap-add=SYS_ADMIN", "-v", s.Cgroups + ":/cgroups"}, limits...)
+	if _, err := s.Engine(ctx, append(args, "shop:2")...); err != nil {
 		return fmt.Errorf("the exception must hold: %w", err)
 	}
 	return nil
@@ -198,7 +218,7 @@ type attack struct {
 	act, witness string
 	args         []string // of demo/attack
 	harmed       func() bool
-	fits         func(stored) bool
+	fits         func(stage.Incident) bool
 }
 
 func (s *story) attack(ctx context.Context, a attack) error {
@@ -207,7 +227,7 @@ func (s *story) attack(ctx context.Context, a attack) error {
 		container = "shop"
 	}
 	args := append([]string{"exec", container, "attack"}, a.args...)
-	out, err := s.docker.Command(ctx, args...).CombinedOutput()
+	out, err := s.Docker.Command(ctx, args...).CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -222,8 +242,8 @@ func (s *story) attack(ctx context.Context, a attack) error {
 
 // finish finds the incident that Breakwater made of an act, and says at once
 // when a claim does not hold.
-func (s *story) finish(ctx context.Context, r row, fits func(stored) bool) {
-	incident, err := s.console.await(ctx, s.last, fits)
+func (s *story) finish(ctx context.Context, r row, fits func(stage.Incident) bool) {
+	incident, err := s.console.Await(ctx, s.last, fits)
 	if err != nil {
 		r.missing = err.Error()
 	}
@@ -263,7 +283,7 @@ func (s *story) table(address string) {
 }
 
 // decided says what decided, in one line.
-func decided(i stored) string {
+func decided(i stage.Incident) string {
 	d := i.Decision
 	if d.Policy == "" {
 		return "always on: " + d.Rule
