@@ -89,13 +89,8 @@ func (c *Console) Apply(ctx context.Context, source []byte) error {
 		return err
 	}
 	return Poll(ctx, 30*time.Second, "the host enforces generation "+strconv.FormatUint(applied.Generation, 10), func() (bool, error) {
-		var hosts struct {
-			Items []struct {
-				Status event.HostStatus `json:"status"`
-			} `json:"items"`
-		}
-		err := c.Get(ctx, "/api/v1/hosts", &hosts)
-		return len(hosts.Items) == 1 && hosts.Items[0].Status.Generation >= applied.Generation, err
+		status, err := c.Host(ctx)
+		return err == nil && status.Generation >= applied.Generation, nil
 	})
 }
 
@@ -167,4 +162,20 @@ func Poll(ctx context.Context, within time.Duration, what string, ask func() (bo
 		case <-tick.C:
 		}
 	}
+}
+
+// Host is what the one host told of itself last.
+func (c *Console) Host(ctx context.Context) (event.HostStatus, error) {
+	var hosts struct {
+		Items []struct {
+			Status event.HostStatus `json:"status"`
+		} `json:"items"`
+	}
+	if err := c.Get(ctx, "/api/v1/hosts", &hosts); err != nil {
+		return event.HostStatus{}, err
+	}
+	if len(hosts.Items) != 1 {
+		return event.HostStatus{}, fmt.Errorf("%d hosts, want this one", len(hosts.Items))
+	}
+	return hosts.Items[0].Status, nil
 }

@@ -43,40 +43,47 @@ type Settings struct {
 }
 
 // New makes the stage; name is part of the names of what it makes on the host.
-// Close what it returns, also with an error.
 func New(ctx context.Context, name, binary string) (*Stage, error) {
 	dir, err := os.MkdirTemp("", "breakwater-"+name+"-")
 	if err != nil {
-		return &Stage{}, err
+		return nil, err
 	}
 	s := &Stage{Dir: dir, binary: binary, Witness: filepath.Join(dir, "witness"), Cgroups: filepath.Join(dir, "cgroups")}
 	s.Later(func() { os.RemoveAll(dir) })
+	if err := s.setUp(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stage) setUp(ctx context.Context) (err error) {
 	for _, d := range []string{s.Witness, s.Cgroups} {
 		if err := os.Mkdir(d, 0o777); err != nil {
-			return s, err
+			return err
 		}
 	}
 	if err := os.Chmod(s.Witness, 0o777); err != nil { // whatever the umask is
-		return s, err
+		return err
 	}
 	// A named hierarchy has a release_agent like any other, but no process will
 	// ever be released from it: a successful attack harms nothing.
-	if err := unix.Mount("none", s.Cgroups, "cgroup", 0, "none,name="+filepath.Base(dir)); err != nil {
-		return s, fmt.Errorf("mount a scratch cgroup hierarchy: %w", err)
+	if err := unix.Mount("none", s.Cgroups, "cgroup", 0, "none,name="+filepath.Base(s.Dir)); err != nil {
+		return fmt.Errorf("mount a scratch cgroup hierarchy: %w", err)
 	}
 	s.Later(func() { _ = unix.Unmount(s.Cgroups, unix.MNT_DETACH) })
 	// The engine's containers stand below a cgroup of their own, and Breakwater
 	// guards only those: whatever else this host runs is left alone.
 	if err := s.makeCgroup(); err != nil {
-		return s, err
+		return err
 	}
 	s.Docker, err = testenv.StartDocker(testenv.WithConfig(fmt.Appendf(nil, "{\"cgroup-parent\": %q}\n", "/"+filepath.Base(s.cgroup))))
 	if err != nil {
-		return s, err
+		return err
 	}
 	s.Later(s.Docker.Close)
 	_, err = s.Docker.ImportBusybox(ctx)
-	return s, err
+	return err
 }
 
 // Program builds a static program of this project into the scratch folder and
