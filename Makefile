@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 DATA  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate check-generated kernel-test bench demo clean arm64
+.PHONY: help run build test lint generate check-generated kernel-test bench demo attack clean arm64
 
 help: ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r a b; do printf '  make %-16s %s\n' "$$a" "$$b"; done
@@ -51,6 +51,12 @@ demo: ## the story in one terminal: refuse, fix, allow, attack, and what came of
 	@scripts/engine.sh
 	@$(MAKE) --no-print-directory build
 	@$(GO) run ./demo $(DEMO_ARGS)
+
+attack: ## what intruders do in containers, each with a witness of its harm, and the table of what came of it
+	@scripts/need.sh run demo
+	@scripts/engine.sh
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./attack $(ATTACK_ARGS)
 
 clean: ## remove what was built
 	@rm -rf bin dist

@@ -50,13 +50,13 @@ func detection(id string) func(stage.Incident) bool {
 // attacks is what is tried, each with a witness that sees whether it worked.
 func (s *story) attacks() []attack {
 	return []attack{
-		{act: "drop a program and run it", args: []string{"drop", "/witness/drop"},
+		{act: "drop a program and run it", args: []string{"drop", "/witness/drop", "/tmp/xmrig"},
 			witness: "the file it leaves when it runs",
 			harmed:  func() bool { return s.Left("drop") }, fits: control(event.ControlDrift)},
 		{act: "run a program from memory", args: []string{"fileless", "/witness/fileless"},
 			witness: "the file it leaves when it runs",
 			harmed:  func() bool { return s.Left("fileless") }, fits: control(event.ControlFileless)},
-		{act: "open a reverse shell", args: []string{"shell", at(portAllowed)},
+		{act: "open a reverse shell", args: []string{"shell", at(portAllowed), "/bin/sh"},
 			witness: "the file of the listener's command",
 			harmed:  func() bool { return s.appears("shell") }, fits: detection("reverse-shell")},
 		{act: "send data to a stranger", args: []string{"connect", at(portRefused)},

@@ -76,11 +76,11 @@ func run(ctx context.Context, binary string, observe, keep bool) (failed int, er
 	}
 	say("An engine of its own, and Breakwater in front of it.")
 	set, err := stage.New(ctx, "demo", binary)
-	defer set.Close()
 	if err != nil {
 		return 0, err
 	}
-	if _, err := set.Program(ctx, "attack", "./demo/attack"); err != nil {
+	defer set.Close()
+	if _, err := set.Program(ctx, "attack", "./attack/villain"); err != nil {
 		return 0, err
 	}
 	mirror, err := filepath.Abs("internal/intel/testdata/mirror")
@@ -216,7 +216,7 @@ func (s *story) startMaintenance(ctx context.Context) error {
 type attack struct {
 	container    string // "" means shop
 	act, witness string
-	args         []string // of demo/attack
+	args         []string // of attack/villain
 	harmed       func() bool
 	fits         func(stage.Incident) bool
 }

@@ -18,8 +18,8 @@ apparmor_parser|apparmor|without it the engine starts no container on kernels wi
 L
     ;;
   demo) cat <<'L'
-/bin/busybox|busybox-static|the root of the demo's images
-ip|iproute2|an address for the demo's stranger
+/bin/busybox|busybox-static|the root of the images of the demo and of the attack suite
+ip|iproute2|addresses for the strangers that they talk to
 L
     ;;
   test) cat <<'L'

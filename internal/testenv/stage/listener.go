@@ -36,6 +36,7 @@ func Addresses(ctx context.Context, pid int, addresses ...string) error {
 type Listener struct {
 	io.Closer
 	Connections atomic.Int64 // or datagrams
+	Received    atomic.Int64 // bytes of connections
 }
 
 // Listen opens a listener for TCP at an address in the namespace of a process.
@@ -119,7 +120,15 @@ func (l *Listener) serve(listener net.Listener, command string) {
 			if _, err := io.WriteString(conn, command); err != nil {
 				return
 			}
-			_, _ = io.Copy(io.Discard, conn) // how it ended does not matter
+			_, _ = io.Copy(counter{&l.Received}, conn) // how it ended does not matter, only what came
 		}()
 	}
+}
+
+// counter counts what is written to it, as it comes.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.n.Add(int64(len(b)))
+	return len(b), nil
 }
