@@ -31,6 +31,7 @@ type scanCommand struct {
 	licenses      bool
 	programs      bool
 	malware       string
+	yara          []string
 	vex           []string
 	timeout       time.Duration
 }
@@ -71,6 +72,7 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan,
 	f.BoolVar(&s.licenses, "licenses", false, "look for the licences of packages in licence files and Debian's copyright files")
 	f.BoolVar(&s.programs, "programs", false, "look at programs: those that intelligence knows as malicious, miners and packed ones; on with --malware")
 	f.StringVar(&s.malware, "malware", "", "address of a ClamAV daemon to show every file to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
+	f.StringArrayVar(&s.yara, "yara", nil, "`FILE` of YARA rules to evaluate on every file of at most 8 MiB; may be given several times; needs a build with YARA")
 	f.StringArrayVar(&s.vex, "vex", nil, "file that says which findings count: OpenVEX, CSAF or CycloneDX as JSON; may be given several times")
 	f.BoolVar(&s.quiet, "no-progress", false, "do not show progress on a terminal")
 	return cmd
@@ -78,6 +80,10 @@ Exit codes: 0 passed, 1 policy said no, 2 wrong usage, 3 could not scan,
 
 func (s *scanCommand) run(ctx context.Context, env *environment, target string) error {
 	if err := cmp.Or(s.out.check(), s.compare.check(), s.remote.connect(env)); err != nil {
+		return err
+	}
+	rules, err := s.rules()
+	if err != nil {
 		return err
 	}
 	judge, err := s.judge(env)
@@ -95,7 +101,7 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	}
 	progress := newScanProgress(env.stderr, s.quiet)
 	options := scan.Options{Target: target, Tool: "breakwater " + version, Matcher: matcher, Stage: s.stage, Timeout: s.timeout, Verify: s.verify, Progress: progress.show}
-	options.Look.Secrets, options.VEX = s.secrets, statements
+	options.Look.Secrets, options.VEX, options.Rules = s.secrets, statements, rules
 	options.Look.Licenses = s.licenses || judge != nil && judge.LooksFor(event.LookedLicenses)
 	options.Look.Programs = s.programs || s.malware != "" || judge != nil && judge.LooksFor(event.LookedMalware)
 	if hashes, ok := matcher.(scan.Hashes); ok {
@@ -181,10 +187,31 @@ func (s *scanCommand) clamd(ctx context.Context, o *scan.Options) error {
 	case err != nil:
 		// What only hashes and evidence say is not what was asked for.
 		o.Gaps, o.Hashes = append(o.Gaps, "malware was not looked for: "+err.Error()), nil
+		o.MalwareAway = true
 	default:
 		o.Malware = c
 	}
 	return nil
+}
+
+// rules compiles the files of --yara, before anything of an image is read.
+func (s *scanCommand) rules() (*malware.RuleSet, error) {
+	if len(s.yara) == 0 {
+		return nil, nil
+	}
+	files, err := malware.ReadRules(s.yara)
+	if err != nil {
+		return nil, ruleError(err)
+	}
+	set, err := malware.CompileRules(files)
+	return set, ruleError(err)
+}
+
+func ruleError(err error) error {
+	if errors.Is(err, malware.ErrRules) {
+		return usage("scan: --yara: %v", err)
+	}
+	return failed(err)
 }
 
 // scanProgress is one moving line on a terminal, nothing elsewhere.

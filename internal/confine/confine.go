@@ -41,7 +41,10 @@ const Command = "confined-reader"
 const (
 	nobody      = 65534
 	memoryLimit = "GOMEMLIMIT=96MiB" // soft: the collector's target; the hard limits are in Enter
-	maxStderr   = 16 << 10
+	// oneArena is for builds with cgo: glibc otherwise reserves 64 MiB of the
+	// child's address space for every few threads (mallopt(3), M_ARENA_MAX).
+	oneArena  = "MALLOC_ARENA_MAX=1"
+	maxStderr = 16 << 10
 )
 
 // Child is what to run.
@@ -80,7 +83,7 @@ func run(ctx context.Context, c Child) ([]string, error) {
 	for _, r := range rungs(os.Geteuid(), os.Getegid()) {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe")
 		cmd.Args = []string{os.Args[0], Command}
-		cmd.Env = []string{memoryLimit, "GOTRACEBACK=none"}
+		cmd.Env = []string{memoryLimit, oneArena, "GOTRACEBACK=none"}
 		cmd.Dir = "/"
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, &stderr
 		cmd.ExtraFiles = c.Files

@@ -126,6 +126,8 @@ type Content struct {
 	Hashes []FileHash `json:"hashes,omitempty"`
 	// Gaps says what could not be looked at, one sentence each.
 	Gaps []string `json:"gaps,omitempty"`
+	// Larger is how many files were left out because they do not fit into memory.
+	Larger int `json:"larger,omitempty"`
 	// Failed: the engine did not answer about some file. What it found stands,
 	// and nothing follows from what it did not find.
 	Failed bool `json:"failed,omitempty"`

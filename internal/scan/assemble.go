@@ -50,23 +50,41 @@ func assemble(o Options, key inventory.Key, img *image.Image, results []*layerRe
 		p := &rep.Packages[i]
 		p.Layer, p.Step = rep.Layers[p.LayerIndex].DiffID, rep.Layers[p.LayerIndex].Step
 	}
+	o.addFound(rep, results, layers)
+	o.engines(rep)
+	addLicenses(rep, results, layers)
+	return rep, nil
+}
+
+// addFound puts what every kind found into the report. What several kinds look
+// for was looked for when none of them failed.
+func (o *Options) addFound(rep *report.Report, results []*layerResult, layers []*inventory.Layer) {
+	var looked, failed []string
+	if o.MalwareAway {
+		failed = append(failed, event.LookedMalware)
+	}
 	for _, k := range o.look().wanted() {
-		failed := false
+		answered, larger := true, 0
 		for i, r := range results {
 			found := r.Found[k.name]
 			found.Malware = append(slices.Clip(found.Malware), o.knownMalware(found.Hashes)...)
 			addContent(rep, found, i, layers[i+1:])
-			failed = failed || r.Found[k.name].Failed
+			answered, larger = answered && !found.Failed, larger+found.Larger
 		}
-		if failed {
-			rep.Gaps = append(rep.Gaps, k.name+" was not looked for in every file: scan again when its engine answers")
-		} else if k.name != lookedPrograms {
-			rep.Looked = append(rep.Looked, k.name)
+		if !answered {
+			rep.Gaps = append(rep.Gaps, k.unanswered())
+			failed = append(failed, k.looked())
+		}
+		if larger > 0 {
+			rep.Gaps = append(rep.Gaps, o.larger(larger))
+		}
+		looked = append(looked, k.looked())
+	}
+	for _, name := range looked {
+		if name != "" && !slices.Contains(failed, name) && !slices.Contains(rep.Looked, name) {
+			rep.Looked = append(rep.Looked, name)
 		}
 	}
-	o.engines(rep)
-	addLicenses(rep, results, layers)
-	return rep, nil
 }
 
 // restore makes layers of results, several at once.

@@ -62,11 +62,16 @@ func (c *child) read(ctx context.Context) (gaps []string, err error) {
 	if c.Read == readSBOM {
 		return nil, c.readDocument()
 	}
-	var scanner *relay
+	var given tools
 	if len(c.Scanners) > 0 {
-		scanner = newRelay(c.Engine, c.Scanners)
+		given.relay = newRelay(c.Engine, c.Scanners)
 	}
-	if c.pass, err = newPass(c.Key, c.Look, c.Content, scanner); err != nil {
+	if c.Rules > 0 {
+		if given.compiled, err = readRules(c.Rules); err != nil {
+			return nil, err
+		}
+	}
+	if c.pass, err = newPass(c.Key, c.Look, c.Content, given); err != nil {
 		return nil, err
 	}
 	if c.Read == readLayers {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"sync"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
@@ -49,26 +51,65 @@ type Look struct {
 	// Licenses looks for licences in files; those that packages state by
 	// themselves are known anyway.
 	Licenses bool `json:"licenses,omitempty"`
+	// Rules is the version of the YARA rules in the Options, which are evaluated
+	// on files of at most Options.Content bytes; "" for none.
+	Rules string `json:"rules,omitempty"`
+	// RuleTime is how long all rules may take for one file; 0 means
+	// malware.DefaultRuleTime.
+	RuleTime time.Duration `json:"ruleTime,omitempty"`
 }
 
 // kind is one kind of content that can be looked for.
 type kind struct {
-	name string // as in Report.Looked
+	name string // of its results; see also kind.looked
 	on   func(Look) bool
 	// version changes whenever the same bytes could give another result:
 	// results are kept under it. It must be cheap.
 	version func(Look) string
-	// open makes the Examiner or Streamer, in the child.
-	open func(Look, *relay) (any, error)
+	// open makes the Examiner or Streamer, in the child. The parent opens it with
+	// no tools at all, and asks only what it wants.
+	open func(Look, tools) (any, error)
+	// whole: a file that does not fit into memory is left out, and counted.
+	whole bool
+}
+
+// tools are what the parent gave the child besides the image.
+type tools struct {
+	relay    *relay // to the Malware scanner
+	compiled []byte // YARA rules
+}
+
+// lookedRules is the kind that evaluates YARA rules.
+const lookedRules = "yara"
+
+// looked is the kind as Report.Looked has it, "" when it alone is not looking
+// for anything that policy asks about.
+func (k *kind) looked() string {
+	switch k.name {
+	case lookedPrograms:
+		return ""
+	case lookedRules:
+		return event.LookedMalware
+	}
+	return k.name
+}
+
+// unanswered says that the kind's engine failed on some file.
+func (k *kind) unanswered() string {
+	if k.name == lookedRules {
+		return "YARA rules were not evaluated to their end on every file: find the slow rule with the gaps of the layers"
+	}
+	return k.name + " was not looked for in every file: scan again when its engine answers"
 }
 
 // kinds lists every kind: one line each.
 func kinds() []kind {
 	return []kind{
-		{event.LookedMalware, func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, r *relay) (any, error) { return r, nil }},
-		{lookedPrograms, func(l Look) bool { return l.Programs }, func(Look) string { return malware.Version }, func(Look, *relay) (any, error) { return malware.Programs{}, nil }},
-		{event.LookedLicenses, func(l Look) bool { return l.Licenses }, func(Look) string { return "1" }, func(Look, *relay) (any, error) { return license.Files{}, nil }},
-		{event.LookedSecrets, func(l Look) bool { return l.Secrets }, func(Look) string { return secret.Version() }, func(Look, *relay) (any, error) { return secret.New() }},
+		{event.LookedMalware, func(l Look) bool { return l.Malware != "" }, func(l Look) string { return l.Malware }, func(_ Look, t tools) (any, error) { return t.relay, nil }, false},
+		{lookedPrograms, func(l Look) bool { return l.Programs }, func(Look) string { return malware.Version }, func(Look, tools) (any, error) { return malware.Programs{}, nil }, false},
+		{event.LookedLicenses, func(l Look) bool { return l.Licenses }, func(Look) string { return "1" }, func(Look, tools) (any, error) { return license.Files{}, nil }, false},
+		{event.LookedSecrets, func(l Look) bool { return l.Secrets }, func(Look) string { return secret.Version() }, func(Look, tools) (any, error) { return secret.New() }, false},
+		{lookedRules, func(l Look) bool { return l.Rules != "" }, func(l Look) string { return l.Rules }, openRules, true},
 	}
 }
 
@@ -96,22 +137,26 @@ type looker struct {
 	name   string
 	whole  Examiner
 	stream Streamer
+	most   int64 // bytes of a file; larger ones are counted
 }
 
 // DefaultContent is how much of one file is held in memory.
 const DefaultContent = 8 << 20
 
-func newPass(key inventory.Key, look Look, limit int64, r *relay) (*pass, error) {
+func newPass(key inventory.Key, look Look, limit int64, given tools) (*pass, error) {
 	if limit <= 0 {
 		limit = DefaultContent
 	}
 	p := &pass{engine: engineOf(key), limit: limit}
 	for _, k := range look.wanted() {
-		opened, err := k.open(look, r)
+		opened, err := k.open(look, given)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}
-		l := looker{name: k.name}
+		l := looker{name: k.name, most: math.MaxInt64}
+		if k.whole {
+			l.most = limit
+		}
 		l.whole, _ = opened.(Examiner)
 		l.stream, _ = opened.(Streamer)
 		p.looks = append(p.looks, l)
@@ -141,6 +186,11 @@ func (p *pass) wants(e image.Entry) bool {
 }
 
 func (l *looker) wants(path string, size int64, executable bool) bool {
+	return size <= l.most && l.would(path, size, executable)
+}
+
+// would is wants for a file of any size.
+func (l *looker) would(path string, size int64, executable bool) bool {
 	if l.whole != nil {
 		return l.whole.Wants(path, size, executable)
 	}
@@ -165,7 +215,11 @@ func (l *layerPass) Visit(e image.Entry, content io.Reader) error {
 	}
 	f := wantedFile{layerPass: l, path: e.Path, size: e.Size}
 	for i := range l.looks {
-		if l.looks[i].wants(e.Path, e.Size, entry.Executable) {
+		switch look := &l.looks[i]; {
+		case !look.would(e.Path, e.Size, entry.Executable):
+		case e.Size > look.most:
+			l.found[i].Larger++
+		default:
 			f.by = append(f.by, i)
 		}
 	}

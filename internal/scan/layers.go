@@ -43,7 +43,7 @@ func readSource(ctx context.Context, s *session, src *image.Source, todo []int) 
 		return outcome{}, err
 	}
 	defer child.Close()
-	p, err := newPass(s.request.Key, s.request.Look, 0, nil) // only asked what it wants
+	p, err := newPass(s.request.Key, s.request.Look, s.request.Content, tools{}) // only asked what it wants
 	if err != nil {
 		return outcome{}, errors.Join(err, control.Close())
 	}

@@ -37,13 +37,16 @@ func (o *Options) engines(rep *report.Report) {
 	if o.Malware != nil {
 		rep.Engines = append(rep.Engines, o.Malware.Describe())
 	}
+	if o.Rules != nil {
+		rep.Engines = append(rep.Engines, o.Rules.Describe())
+	}
 	if !o.Look.Programs {
 		return
 	}
 	rep.Engines = append(rep.Engines, "evidence of miners and packers")
 	if o.Hashes != nil && o.Hashes.MalwareCount() > 0 {
 		rep.Engines = append(rep.Engines, fmt.Sprintf("SHA-256 of malicious files (%d)", o.Hashes.MalwareCount()))
-		if o.Malware == nil && !slices.Contains(rep.Looked, event.LookedMalware) {
+		if o.Malware == nil && o.Rules == nil && !o.MalwareAway && !slices.Contains(rep.Looked, event.LookedMalware) {
 			rep.Looked = append(rep.Looked, event.LookedMalware)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/signature"
@@ -65,6 +66,11 @@ type Options struct {
 	// Hashes knows malicious programs; it is asked when Look.Programs is set. It
 	// may be nil.
 	Hashes Hashes
+	// Rules are YARA rules that were compiled by this program; nil for none.
+	Rules *malware.RuleSet
+	// MalwareAway: a malware engine that was asked for does not answer, so that no
+	// other one counts as having looked for malware.
+	MalwareAway bool
 	// Gaps are what the caller knows that cannot be judged.
 	Gaps []string
 	// Matcher may be nil: then the packages are listed, and a gap says that
@@ -106,6 +112,9 @@ func (o *Options) look() Look {
 	l := o.Look
 	if o.Malware != nil {
 		l.Malware = o.Malware.Engine() + " " + o.Malware.Version()
+	}
+	if l.Rules = ""; o.Rules != nil {
+		l.Rules = o.Rules.Version
 	}
 	return l
 }

@@ -53,6 +53,15 @@ func (s *session) run(ctx context.Context, f *os.File) (outcome, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	files := []*os.File{f}
+	if s.o.Rules != nil {
+		rules, err := rulesFile(s.o.Rules.Compiled)
+		if err != nil {
+			return outcome{}, err
+		}
+		defer rules.Close()
+		s.request.Rules = source + len(files)
+		files = append(files, rules)
+	}
 	var relays sync.WaitGroup
 	defer relays.Wait()
 	if s.o.Malware != nil {

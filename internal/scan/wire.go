@@ -38,6 +38,7 @@ type request struct {
 	Look     Look
 	Engine   string // name of the malware scanner
 	Scanners []int  // descriptors of connections to it
+	Rules    int    // descriptor of compiled YARA rules, 0 for none
 	// Ask: once it knows the image's layers, the child sends Image and waits for
 	// an answer: which of them need not be read.
 	Ask bool
