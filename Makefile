@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 DATA  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate check-generated kernel-test bench demo attack clean arm64
+.PHONY: help run build build-yara test lint generate check-generated kernel-test bench demo attack clean arm64
 
 help: ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r a b; do printf '  make %-16s %s\n' "$$a" "$$b"; done
@@ -14,6 +14,10 @@ help: ## what can be made
 build: ## the binary, bin/breakwater
 	@echo "building bin/breakwater" >&2
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/breakwater ./cmd/breakwater
+
+build-yara: ## the binary with YARA, bin/breakwater-yara: links libyara, so it is not static
+	@scripts/need.sh yara
+	@CGO_ENABLED=1 $(GO) build -trimpath -tags yara -ldflags '$(LDFLAGS)' -o bin/breakwater-yara ./cmd/breakwater
 
 arm64: ## the binary for arm64, bin/breakwater-arm64
 	@CGO_ENABLED=0 GOARCH=arm64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/breakwater-arm64 ./cmd/breakwater

@@ -185,14 +185,7 @@ func hasPackageComment(t *testing.T, file string) bool {
 // TestModulesAreReviewed compares the modules that are linked into the binary
 // with deps.txt, so that a new dependency is a reviewed line.
 func TestModulesAreReviewed(t *testing.T) {
-	out := goCommand(t, "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/breakwater")
-	var linked []string
-	for _, m := range strings.Fields(out) {
-		if m != module && !slices.Contains(linked, m) {
-			linked = append(linked, m)
-		}
-	}
-	slices.Sort(linked)
+	linked := linkedModules(t)
 	text, err := os.ReadFile("deps.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -213,6 +206,33 @@ func TestModulesAreReviewed(t *testing.T) {
 			t.Errorf("%s is in deps.txt but no longer linked: remove it", m)
 		}
 	}
+}
+
+// TestBuildTagsBringNoModules: what stands behind a tag may link a library of the
+// distribution, and no module that deps.txt does not have anyway.
+func TestBuildTagsBringNoModules(t *testing.T) {
+	t.Setenv("CGO_ENABLED", "1")
+	out := goCommand(t, "list", "-tags", "yara", "-f", "{{.CgoFiles}}", "./internal/malware")
+	if !strings.Contains(out, "yara_cgo.go") {
+		t.Errorf("the tag yara builds no file with cgo: %s", out)
+	}
+	plain, tagged := linkedModules(t), linkedModules(t, "-tags", "yara")
+	if !slices.Equal(plain, tagged) {
+		t.Errorf("with -tags yara the modules are\n%q\nwithout\n%q", tagged, plain)
+	}
+}
+
+func linkedModules(t *testing.T, flags ...string) []string {
+	t.Helper()
+	args := append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}"}, flags...)
+	var linked []string
+	for m := range strings.FieldsSeq(goCommand(t, append(args, "./cmd/breakwater")...)) {
+		if m != module && !slices.Contains(linked, m) {
+			linked = append(linked, m)
+		}
+	}
+	slices.Sort(linked)
+	return linked
 }
 
 // TestNoCrowdedFiles holds the house rule of 800 lines for what people write.

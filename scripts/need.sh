@@ -1,7 +1,7 @@
 #!/bin/sh
 # need.sh GROUP…: installs the Debian or Ubuntu packages that a group of tasks
 # needs and that are missing, saying what and why. Groups: run demo test kernel
-# generate. Does nothing when nothing is missing.
+# generate yara. Does nothing when nothing is missing.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
@@ -38,6 +38,7 @@ gcc|gcc|the race detector
 openssl|openssl|certificates of test receivers
 rpm|rpm|what RPM itself says of versions
 shellcheck|shellcheck|checks the scripts
+/usr/include/yara.h|libyara-dev|a real YARA to evaluate rules with
 docker-registry|docker-registry|a real registry to pull from
 podman|podman|a real storage of Podman's
 L
@@ -50,13 +51,19 @@ lz4|lz4|unpacks kernel images
 cpio|cpio|builds the guests' initial file systems
 L
     ;;
+  yara) cat <<'L'
+gcc|gcc|links what is written in C
+/usr/include/stdlib.h|libc6-dev|links what is written in C
+/usr/include/yara.h|libyara-dev|evaluates YARA rules
+L
+    ;;
   generate) cat <<'L'
 clang-19|clang-19|compiles the eBPF programs
 llvm-strip-19|llvm-19|strips the eBPF objects
 /usr/include/bpf/bpf_helpers.h|libbpf-dev|declarations of the kernel's eBPF helpers
 L
     ;;
-  *) say "need.sh: no group named $1 (run, demo, test, kernel, generate)"; exit 2 ;;
+  *) say "need.sh: no group named $1 (run, demo, test, kernel, generate, yara)"; exit 2 ;;
   esac
 }
 

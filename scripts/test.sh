@@ -32,6 +32,9 @@ go test -race -p 2 -timeout 12m "$@" $(go list ./... | grep -E "$racy") || statu
 # shellcheck disable=SC2046
 CGO_ENABLED=0 go test -p 2 -timeout 12m "$@" $(go list ./... | grep -vE "$racy") || status=1
 
+# What stands behind the build tag yara, with the whole command around it.
+CGO_ENABLED=1 go test -tags yara -run YARA -timeout 12m "$@" ./internal/malware ./internal/scan ./cmd/breakwater || status=1
+
 # Every fuzz target for an equal share of a minute, building included: what the
 # fuzzers find fails the run, is printed, and lies among the package's seeds.
 go run ./internal/testenv/fuzz/cmd -budget 60s || status=1
