@@ -148,9 +148,13 @@ func (f *feeder) order(o order, file *os.File) error {
 	return nil
 }
 
-// file hands a file over. It is hashed here meanwhile: what the child says of its
-// content is kept for whoever names that digest.
+// file hands a file over, and hashes it here meanwhile: what the child says of its
+// content is kept for whoever names that digest. It is handed over first: whoever
+// hashes it closes it.
 func (f *feeder) file(i int, content *image.Content) error {
+	if err := f.order(order{Index: i, Kind: orderFile, Size: content.Size}, content.File); err != nil {
+		return errors.Join(err, content.File.Close())
+	}
 	f.busy.Go(func() {
 		defer content.File.Close()
 		got, err := image.Digest(f.hashing, io.NewSectionReader(content.File, 0, content.Size))
@@ -161,7 +165,7 @@ func (f *feeder) file(i int, content *image.Content) error {
 			f.fail(fmt.Errorf("layer %d: %w", i, err))
 		}
 	})
-	return f.order(order{Index: i, Kind: orderFile, Size: content.Size}, content.File)
+	return nil
 }
 
 // stream copies a blob into the child. A blob that is not what its digest

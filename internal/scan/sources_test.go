@@ -244,3 +244,18 @@ func TestNameThatNobodyHas(t *testing.T) {
 		}
 	}
 }
+
+// TestManySmallLayers: a layer that is hashed before it is handed over is handed
+// over all the same.
+func TestManySmallLayers(t *testing.T) {
+	var i imagetest.Image
+	for n := range 100 {
+		i.Layers = append(i.Layers, imagetest.Tar(t, imagetest.File(fmt.Sprint("f", n), "x")))
+	}
+	target := "oci-layout:" + imagetest.Write(t, t.TempDir(), i.Layout(t, imagetest.OCI))
+	for range 5 {
+		if rep := mustScan(t, scan.Options{Target: target}); len(rep.Layers) != len(i.Layers) || len(rep.Gaps) > 1 {
+			t.Fatalf("%d layers, gaps %q", len(rep.Layers), rep.Gaps)
+		}
+	}
+}
