@@ -105,6 +105,7 @@ func TestUpEnforcesWhatIsPromoted(t *testing.T) {
 		}
 		return false
 	})
+	h.listedName()
 	var audit struct {
 		Items []struct{ Action, Object, Detail string }
 	}
@@ -117,10 +118,41 @@ func TestUpEnforcesWhatIsPromoted(t *testing.T) {
 			t.Errorf("the audit log lacks %q: %s", want, text)
 		}
 	}
-	for _, wrong := range []map[string]string{{"kind": "indicator", "value": "evil.example", "reason": "r"}, {"kind": "indicator", "value": "0.0.0.0/0", "reason": "r"}, {"kind": "indicator", "value": "192.0.2.7"},
+	for _, wrong := range []map[string]string{{"kind": "indicator", "value": "evil", "reason": "r"}, {"kind": "indicator", "value": "0.0.0.0/0", "reason": "r"}, {"kind": "indicator", "value": "192.0.2.7"},
 		{"kind": "indicator", "value": "192.0.2.7", "reason": "r", "ends": "2020-01-01"}, {"kind": "indicator", "value": "127.0.0.1", "reason": "r"}, {"kind": "indicator", "source": "nobody", "reason": "r"}} {
 		if err := h.api(http.MethodPost, "/api/v1/intelligence/promotions", wrong, nil); err == nil {
 			t.Errorf("%v was promoted", wrong)
 		}
+	}
+}
+
+// listedName: who asks for a domain below a listed one is told of, and killed once
+// the domain is promoted.
+func (h *wholeHost) listedName() {
+	h.t.Helper()
+	ask := func(outcome event.Outcome, name string) store.Incident {
+		h.t.Helper()
+		var found store.Incident
+		h.until(name+" is told as "+string(outcome), func() bool {
+			h.engine.Run("exec", "web", "timeout", "2", "nslookup", name, "127.0.0.1")
+			for _, inc := range h.incidents(url.Values{"detection": {"network-indicator"}, "outcome": {string(outcome)}}) {
+				if inc.Event.DNS != nil && inc.Event.DNS.Name == name {
+					found = inc
+				}
+			}
+			return found.ID > 0
+		})
+		return found
+	}
+	inc := ask(event.Detected, "a.evil.example")
+	if inc.Decision.Effect != event.EffectAlert || !strings.Contains(inc.Decision.Why, "evil.example is listed by list/ours") || inc.Container.Name != "web" {
+		h.t.Errorf("%+v", inc.Incident)
+	}
+	if err := h.api(http.MethodPost, "/api/v1/intelligence/promotions", map[string]string{"kind": "indicator", "value": "*.Evil.example.", "reason": "theirs"}, nil); err != nil {
+		h.t.Fatal(err)
+	}
+	inc = ask(event.Killed, "b.evil.example")
+	if inc.Decision.Mechanism != "agent" || len(inc.Responses) != 1 || !inc.Responses[0].Done || !strings.Contains(inc.Decision.Why, "promoted") {
+		h.t.Errorf("%+v", inc.Incident)
 	}
 }

@@ -40,6 +40,9 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 	incidents := a.detector.Event(ev, run, tree)
 	incidents = append(incidents, alerts(a.brought.Load(), a.opts.Rules, ev, a.promotions.run(time.Now()))...)
 	contact, ok := a.indicators.contact(ev)
+	if ev.Kind == event.KindDNS {
+		contact, ok = a.indicators.question(ev, a.promotions)
+	}
 	if isPromoted(ev) { // told as what it is, not as a connection outside policy
 		incidents = slices.DeleteFunc(incidents, func(inc event.Incident) bool { return inc.Detection == "" })
 	}

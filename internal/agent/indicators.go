@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -23,31 +24,38 @@ const (
 )
 
 // indicators are the peers of the network that intelligence warns of. Contacts
-// are told, not stopped: that takes a policy. Safe for concurrent use.
+// are told, not stopped: that takes a promotion. Safe for concurrent use.
 type indicators struct {
 	mu       sync.Mutex
 	networks map[netip.Prefix]intel.Indicator // an address is a network of its own
 	lengths  map[int]bool                     // of the prefixes, by bits, IPv6 ones + 1000
+	domains  map[string]intel.Indicator       // in lower case, without a dot at the end
 	told     map[string]time.Time             // by container and peer
 }
 
-// load replaces all by those of a bundle. left are those that are no address or
-// network, or more than are held: the others count.
+// load replaces all by those of a bundle. left are those that are no address,
+// network or domain, or more than are held: the others count.
 func (x *indicators) load(all iter.Seq2[intel.Indicator, error]) (left leavings, err error) {
-	networks, lengths := map[netip.Prefix]intel.Indicator{}, map[int]bool{}
+	networks, lengths, domains := map[netip.Prefix]intel.Indicator{}, map[int]bool{}, map[string]intel.Indicator{}
 	for i, err := range all {
 		if err != nil {
 			return left, fmt.Errorf("network indicators: %w", err)
 		}
-		if i.Kind == feed.KindDomain {
-			continue // connections do not tell them
-		}
-		p, err := prefixOf(i.Value)
-		if err == nil && len(networks) >= maxIndicators {
+		var p netip.Prefix
+		switch {
+		case len(networks)+len(domains) >= maxIndicators:
 			err = fmt.Errorf("more than %d are not held", maxIndicators)
+		case i.Kind != feed.KindDomain:
+			p, err = prefixOf(i.Value)
+		case !feed.IsDomain(i.Value):
+			err = errors.New("is no domain")
 		}
 		if err != nil {
 			left.add(fmt.Errorf("%s of %s: %w", i.Value, i.Source, err))
+			continue
+		}
+		if i.Kind == feed.KindDomain {
+			domains[i.Value] = i
 			continue
 		}
 		networks[p] = i
@@ -55,7 +63,7 @@ func (x *indicators) load(all iter.Seq2[intel.Indicator, error]) (left leavings,
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.networks, x.lengths = networks, lengths
+	x.networks, x.lengths, x.domains = networks, lengths, domains
 	return left, nil
 }
 
@@ -138,6 +146,21 @@ func isPromoted(ev event.Event) bool {
 	return d != nil && d.Control == event.ControlNetwork && d.Outcome == event.Prevented && strings.Contains(d.Rule, "("+promotedSource)
 }
 
+// contacting names the process that got in touch with a peer, and its container.
+func contacting(ev event.Event) string {
+	container, process := ev.Container.Name, "a process"
+	if container == "" {
+		container = short(ev.Container.ID)
+	}
+	if ev.Process != nil && ev.Process.Comm != "" {
+		process = "`" + ev.Process.Comm + "`"
+	}
+	return process + " in `" + container + "`"
+}
+
+// malicious is what an indicator tells of.
+func malicious(i intel.Indicator) string { return cmp.Or(i.Name, "malicious software") }
+
 // contact is the incident of a connection to a peer that intelligence warns of.
 func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 	if ev.Kind != event.KindConnect || ev.Network == nil || ev.Container == nil {
@@ -152,17 +175,7 @@ func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 	if !ok || !x.first(fmt.Sprint(ev.Container.ID, " ", ev.Network.Address, refused), now) {
 		return event.Incident{}, false
 	}
-	container, process := ev.Container.Name, "a process"
-	if container == "" {
-		container = short(ev.Container.ID)
-	}
-	if ev.Process != nil && ev.Process.Comm != "" {
-		process = "`" + ev.Process.Comm + "`"
-	}
-	name := i.Name
-	if name == "" {
-		name = "malicious software"
-	}
+	who, name := contacting(ev), malicious(i)
 	d := event.Decision{Control: event.ControlNetwork, Effect: event.EffectAlert, Outcome: event.Detected, Rule: "intelligence",
 		Why: fmt.Sprintf("%s is listed by %s as %s. Intelligence warns; to stop it, promote the indicator.", i.Value, i.Source, name)}
 	verb, done := "contacted", ""
@@ -175,6 +188,6 @@ func (x *indicators) contact(ev event.Event) (event.Incident, bool) {
 		d.Outcome, d.Mechanism = k.Outcome, k.Mechanism
 	}
 	return event.Incident{Key: "indicator/" + ev.Key, Time: ev.Time, Host: ev.Host, Severity: event.SeverityHigh, Title: "Contact with a known malicious peer", Detection: "network-indicator",
-		Sentence: fmt.Sprintf("%s in `%s` %s `%s` port %d, which %s lists as %s%s.", process, container, verb, ev.Network.Address, ev.Network.Port, i.Source, name, done),
+		Sentence: fmt.Sprintf("%s %s `%s` port %d, which %s lists as %s%s.", who, verb, ev.Network.Address, ev.Network.Port, i.Source, name, done),
 		Decision: d, Container: ev.Container, Event: ev}, true
 }

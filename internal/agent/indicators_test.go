@@ -59,6 +59,72 @@ func TestIndicatorsOfABundle(t *testing.T) {
 	}
 }
 
+// TestListedDomains: a listed domain and those below it are told once, in alert;
+// a promoted one has its asker killed, each time, until it is demoted or ends.
+func TestListedDomains(t *testing.T) {
+	var x indicators
+	left, err := x.load(func(yield func(intel.Indicator, error) bool) {
+		for _, i := range []intel.Indicator{
+			{Kind: feed.KindDomain, Value: "evil.example", Name: "Some.Botnet", Source: "ours"}, {Kind: feed.KindDomain, Value: "c2.evil.example", Source: "theirs"},
+			{Kind: feed.KindDomain, Value: "over.example", Source: "ours", Ends: time.Unix(1, 0)}, {Kind: feed.KindDomain, Value: "not a domain\x1b[31m", Source: "odd"}, {Kind: feed.KindDomain, Value: "com", Source: "odd"},
+		} {
+			if !yield(i, nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := left.err("indicator", "indicators"); err == nil || !strings.HasPrefix(err.Error(), "2 indicators") || strings.ContainsRune(err.Error(), 0x1b) {
+		t.Errorf("left out: %v", err)
+	}
+	var p promotions
+	ask := func(container, name string) (event.Incident, bool) {
+		return x.question(event.Event{Key: name, Kind: event.KindDNS, Time: time.Now(), Container: &event.Container{ID: container}, DNS: &event.Question{Name: name, Type: "A"}}, &p)
+	}
+	for name, source := range map[string]string{"evil.example": "ours", "a.b.evil.example": "ours", "EVIL.example.": "ours", "x.c2.evil.example": "theirs", "notevil.example": "", "example": "", "over.example": "", "": "", ".": "", "..": "", "evil.example.org": ""} {
+		inc, ok := ask("told once "+name, name)
+		if ok != (source != "") || ok && (inc.Decision.Effect != event.EffectAlert || inc.Decision.Outcome != event.Detected || !strings.Contains(inc.Sentence, "which "+source+" lists as")) {
+			t.Errorf("%q: %v %+v", name, ok, inc)
+		}
+		if _, again := ask("told once "+name, name); again {
+			t.Errorf("%q was told twice", name)
+		}
+	}
+	for _, promoted := range []struct {
+		api.Promotion
+		name string
+		kill bool
+	}{
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "evil.example"}, "evil.example", true},
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "evil.example"}, "deep.in.evil.example", true},
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "unlisted.example"}, "www.unlisted.example", true},
+		{api.Promotion{Kind: api.PromoteIndicator, Source: "ours"}, "evil.example", true},
+		{api.Promotion{Kind: api.PromoteIndicator}, "evil.example", true},
+		{api.Promotion{Kind: api.PromoteIndicator, Source: "theirs"}, "evil.example", false},
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "other.example"}, "evil.example", false},
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "evil.example", Ends: time.Unix(1, 0)}, "evil.example", false},
+		{api.Promotion{Kind: api.PromoteIndicator, Value: "c2.evil.example"}, "evil.example", false},
+		{api.Promotion{Kind: api.PromoteDetection, Value: "evil.example"}, "evil.example", false},
+	} {
+		if _, err := p.set([]api.Promotion{promoted.Promotion}, &x, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		ask("promoted", promoted.name)
+		inc, ok := ask("promoted", promoted.name)
+		if ok != promoted.kill || ok && (inc.Decision.Effect != event.EffectKill || inc.Decision.Outcome != event.Detected || !strings.Contains(inc.Decision.Why, "promoted")) {
+			t.Errorf("%+v: the second question: %v %+v", promoted, ok, inc)
+		}
+	}
+	if _, err := p.set([]api.Promotion{{Kind: api.PromoteIndicator}}, &x, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if inc, ok := ask("promoted", "good.example"); ok {
+		t.Errorf("every indicator is promoted, this is none: %+v", inc)
+	}
+}
+
 // TestDetectionsOfABundleOnlyAlert: whatever effect they ask for, and never in
 // the place of the program's own.
 func TestDetectionsOfABundleOnlyAlert(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/detect"
 	"github.com/breakwater-sec/breakwater/internal/intel"
+	"github.com/breakwater-sec/breakwater/internal/intel/feed"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/web"
 )
@@ -86,7 +87,7 @@ func checkPromotion(p *api.Promotion) error {
 		if err != nil {
 			var addr netip.Addr
 			if addr, err = netip.ParseAddr(p.Value); err != nil {
-				return wrongPromotion("%q is neither an address nor a network: connections do not tell domains, so they cannot be refused by them", p.Value)
+				return checkDomain(p)
 			}
 			addr = addr.Unmap().WithZone("")
 			p.Value, prefix = addr.String(), netip.PrefixFrom(addr, addr.BitLen())
@@ -100,6 +101,16 @@ func checkPromotion(p *api.Promotion) error {
 	default:
 		return wrongPromotion("%q is neither indicator nor detection", p.Kind)
 	}
+	return nil
+}
+
+// checkDomain also brings a domain into its one form.
+func checkDomain(p *api.Promotion) error {
+	name := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(p.Value)), "*."), ".")
+	if !feed.IsDomain(name) {
+		return wrongPromotion("%q is neither an address, nor a network, nor a domain of at least two labels", p.Value)
+	}
+	p.Value = name
 	return nil
 }
 
@@ -158,7 +169,7 @@ func detectionsOf(ctx context.Context, b *intel.Bundle) (out []web.BroughtDetect
 // promotionBody asks for a promotion.
 type promotionBody struct {
 	Kind   string `json:"kind" enum:"indicator,detection"`
-	Value  string `json:"value,omitempty" doc:"an address, a network or a detection's id; empty: every one of the source"`
+	Value  string `json:"value,omitempty" doc:"an address, a network, a domain or a detection's id; empty: every one of the source"`
 	Source string `json:"source,omitempty" doc:"the feed of an indicator; empty: any"`
 	Reason string `json:"reason"`
 	Ends   string `json:"ends,omitempty" doc:"the last day, 2027-01-31; empty: it does not end"`

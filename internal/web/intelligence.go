@@ -49,9 +49,8 @@ type promotedID = *store.Promotion
 
 type indicatorRow struct {
 	intel.Indicator
-	Enforceable bool // connections tell addresses, not domains
-	By          promotedID
-	Last        *store.Incident
+	By   promotedID
+	Last *store.Incident
 }
 
 type detectionRow struct {
@@ -129,7 +128,7 @@ func (p *intelligencePage) fill(v *visit) error {
 		return err
 	}
 	for _, i := range p.Brought.Indicators {
-		row := indicatorRow{Indicator: i, Enforceable: i.Kind != "domain"}
+		row := indicatorRow{Indicator: i}
 		if row.By = p.promotion(api.PromoteIndicator, i.Value, i.Source); row.By == nil {
 			row.By = p.promotion(api.PromoteIndicator, "", i.Source)
 		}

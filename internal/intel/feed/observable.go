@@ -226,7 +226,7 @@ func observable(s string) (Observable, error) {
 		}
 		return Observable{Kind: KindAddress, Value: address.String()}, nil
 	}
-	if s = strings.TrimSuffix(strings.TrimPrefix(s, "*."), "."); isDomain(s) {
+	if s = strings.TrimSuffix(strings.TrimPrefix(s, "*."), "."); IsDomain(s) {
 		return Observable{Kind: KindDomain, Value: s}, nil
 	}
 	return Observable{}, errUnusable
@@ -244,9 +244,9 @@ func foreign(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !a.IsLinkLocalUnicast()
 }
 
-// isDomain: at least two labels of letters, digits, dashes and underscores, the
-// last of them not a number.
-func isDomain(s string) bool {
+// IsDomain says whether s is a domain as observables have it: at least two labels
+// of lower-case letters, digits, dashes and underscores, the last not a number.
+func IsDomain(s string) bool {
 	labels := strings.Split(s, ".")
 	if len(s) > 253 || len(labels) < 2 {
 		return false
