@@ -22,10 +22,19 @@ var severities = [...]Severity{SeverityUnknown, SeverityNegligible, SeverityLow,
 
 // Rank orders severities; a word that is none ranks below all (-1).
 func (s Severity) Rank() int {
-	for i, x := range severities {
-		if x == s {
-			return i
-		}
+	switch s { // by their places in severities
+	case SeverityUnknown:
+		return 0
+	case SeverityNegligible:
+		return 1
+	case SeverityLow:
+		return 2
+	case SeverityMedium:
+		return 3
+	case SeverityHigh:
+		return 4
+	case SeverityCritical:
+		return 5
 	}
 	return -1
 }

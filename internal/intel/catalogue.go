@@ -109,6 +109,9 @@ func (c *Catalogue) Append(j Judgeable) {
 	c.numbers[j], c.list = uint32(len(c.list)), append(c.list, j)
 }
 
+// Close says that no more packages come: what numbering them took is given back.
+func (c *Catalogue) Close() { c.numbers = nil }
+
 // List is the packages by their numbers. It is not to be changed.
 func (c *Catalogue) List() []Judgeable { return c.list }
 

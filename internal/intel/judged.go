@@ -3,7 +3,10 @@ package intel
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
@@ -50,27 +53,41 @@ func (b *Bundle) JudgeAll(ctx context.Context, c *Catalogue, likelihood bool) (*
 	m := newMatching(b, report.Distro{})
 	index := map[string]uint32{}
 	for i := range c.list {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		j := &c.list[i]
-		found, kind, err := m.answer(ctx, j)
-		if err != nil {
-			return nil, fmt.Errorf("read the intelligence bundle %s: %w", b.manifest.Version, err)
-		}
-		n, ok := index[j.Ecosystem]
+		ecosystem := c.list[i].Ecosystem
+		n, ok := index[ecosystem]
 		if !ok {
-			at := m.scope(j.Ecosystem)
+			at := m.scope(ecosystem)
 			n = uint32(len(out.scopes))
 			out.scopes = append(out.scopes, judgedScope{at, b.manifest.old(at.name, out.now)})
-			index[j.Ecosystem] = n
+			index[ecosystem] = n
 		}
-		out.about[i] = answer{n, kind}
-		if out.Prints[i], err = digestOf(found, likelihood); err != nil {
-			return nil, err
+		out.about[i].scope = n
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for begin := 0; begin < len(c.list); begin += judgedAtOnce {
+		group.Go(func() error { return out.judge(ctx, begin, min(begin+judgedAtOnce, len(c.list)), likelihood) })
+	}
+	return out, group.Wait()
+}
+
+// judgedAtOnce is how many packages are judged at a time, beside others.
+const judgedAtOnce = 1024
+
+// judge judges some of the list.
+func (j *Judged) judge(ctx context.Context, begin, end int, likelihood bool) error {
+	m := newMatching(j.bundle, report.Distro{})
+	for i := begin; i < end && ctx.Err() == nil; i++ {
+		found, kind, err := m.answer(ctx, &j.list[i])
+		if err != nil {
+			return fmt.Errorf("read the intelligence bundle %s: %w", j.bundle.manifest.Version, err)
+		}
+		j.about[i].kind = kind
+		if j.Prints[i], err = digestOf(found, likelihood); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return ctx.Err()
 }
 
 // answer is what a bundle says of what a catalogue holds.

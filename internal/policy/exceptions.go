@@ -152,8 +152,10 @@ func (l *lifter) liftedBy(match *condition.Condition, f *event.Finding, place in
 // that have the same ones by one set and the same intelligence. It belongs to
 // one goroutine.
 type Memo struct {
-	// Numbers tells findings of ImageFacts apart, in their order, from 0 to
-	// below Most. A number means the same finding, whichever image it is in.
+	// Findings stand for those of ImageFacts, which holds none then. Many images
+	// share them, and nobody changes them.
+	Findings []*event.Finding
+	// Numbers tells the findings apart, in their order, from 0 to below Most. A number means the same finding, whichever image it is in.
 	Numbers []int32
 	Most    int
 	known   map[*condition.Condition][]memoWord

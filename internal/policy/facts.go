@@ -83,3 +83,24 @@ type Mount struct {
 	Image    string `json:"image,omitempty"` // of a mount of type image: its name
 	ReadOnly bool   `json:"readOnly"`
 }
+
+// findings are those to judge, whichever way they were given.
+func (f *ImageFacts) findings() []*event.Finding {
+	if f.Memo != nil && f.Memo.Findings != nil {
+		return f.Memo.Findings
+	}
+	out := make([]*event.Finding, len(f.Findings))
+	for i := range f.Findings {
+		out[i] = &f.Findings[i]
+	}
+	return out
+}
+
+// values are the findings themselves, as conditions read them.
+func values(findings []*event.Finding) []event.Finding {
+	out := make([]event.Finding, len(findings))
+	for i, f := range findings {
+		out[i] = *f
+	}
+	return out
+}

@@ -229,7 +229,7 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 		s.unknown(j, p, "image.unscanned", "The image has not been scanned", "Scan it with `breakwater scan`")
 		return // there is nothing to hold the rules against
 	}
-	kept := p.keep(j, facts.Findings, facts.Memo)
+	kept := p.keep(j, facts.findings(), facts.Memo)
 	if s.maxSeverity != nil {
 		s.judgeSeverity(j, p, facts, kept)
 	}
@@ -244,7 +244,7 @@ func (s *imageSection) judge(j *judgement, p *Policy, facts ImageFacts) {
 	}
 	vars := facts.variables()
 	names := facts.names(facts.Config)
-	vars["findings"], vars["packages"] = kept, facts.Packages
+	vars["findings"], vars["packages"] = values(kept), facts.Packages
 	for _, r := range s.rules {
 		if r.deny.Reads("findings") && !facts.Judged {
 			j.incomplete("Rule %s reads findings, and there is no intelligence to find vulnerabilities with", r.id)
@@ -263,20 +263,20 @@ func (s *imageSection) unknown(j *judgement, p *Policy, id, message, remediation
 }
 
 // keep leaves out the findings that an exception of the policy lifts.
-func (p *Policy) keep(j *judgement, findings []event.Finding, memo *Memo) []event.Finding {
+func (p *Policy) keep(j *judgement, findings []*event.Finding, memo *Memo) []*event.Finding {
 	if !slices.ContainsFunc(p.exceptions, func(x exception) bool { return x.match.Reads("finding") }) {
 		return findings
 	}
 	lifter := p.lifter(j.now, j.subject, "image.maxSeverity")
 	lifter.memo = memo
-	var kept []event.Finding
+	var kept []*event.Finding
 	all := true
-	for i := range findings {
-		switch lifts := lifter.liftsFinding(&findings[i], i); {
+	for i, f := range findings {
+		switch lifts := lifter.liftsFinding(f, i); {
 		case lifts && all:
 			all, kept = false, slices.Clone(findings[:i])
 		case !lifts && !all:
-			kept = append(kept, findings[i])
+			kept = append(kept, f)
 		}
 	}
 	if all {
@@ -285,7 +285,7 @@ func (p *Policy) keep(j *judgement, findings []event.Finding, memo *Memo) []even
 	return kept
 }
 
-func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, findings []event.Finding) {
+func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, findings []*event.Finding) {
 	if !facts.Judged {
 		s.unknown(j, p, "image.maxSeverity", "The image's vulnerabilities are not known: there is no intelligence to match its packages with",
 			"Fetch intelligence with `breakwater intel update`")
@@ -293,8 +293,7 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 	}
 	var over []*event.Finding
 	unrated := 0
-	for i := range findings {
-		f := &findings[i]
+	for _, f := range findings {
 		if s.maxSeverity.exceeds(f) {
 			over = append(over, f)
 		} else if f.Severity.Rank() <= event.SeverityUnknown.Rank() {
@@ -342,7 +341,7 @@ func more(n int) string {
 func overRemediation(over []*event.Finding) string {
 	type update struct{ name, version string }
 	var updates []string // the first ones: an image may have hundreds
-	seen := map[update]bool{}
+	seen := make(map[update]bool, len(over))
 	unfixed := 0
 	for _, f := range over {
 		step := update{f.Package.Name, f.FixedVersion}

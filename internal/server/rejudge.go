@@ -91,7 +91,10 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 		return err
 	}
 	count, err := s.judgeStock(ctx, j, st, func(i *store.Inventory) bool {
-		return i.Bundle != r.Bundle && (i.Bundle != judged || slices.ContainsFunc(i.Packages, func(id int64) bool { return changed[id] }))
+		return i.Bundle != r.Bundle && (i.Bundle != judged || slices.ContainsFunc(i.Packages, func(id int64) bool {
+			at, ok := st.places.get(id)
+			return ok && changed[at]
+		}))
 	})
 	if err == nil {
 		err = s.store.Rejudged(ctx, r)
@@ -99,7 +102,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
-	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(st.packages), "changed", len(changed), "images", count, "took", time.Since(started).Round(time.Millisecond))
+	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(st.packages), "changed", r.Changed, "images", count, "took", time.Since(started).Round(time.Millisecond))
 	_, err = s.store.PruneThings(ctx)
 	return err
 }
@@ -108,15 +111,15 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 const affectedAtOnce = 2000
 
 // compare says of which packages the new bundle finds something else, and
-// writes down what.
-func (s *Server) compare(ctx context.Context, st *stock, judged string, before *usedBundle) (changed map[int64]bool, r store.Rejudgement, err error) {
+// writes down what. changed is by place in the stock.
+func (s *Server) compare(ctx context.Context, st *stock, judged string, before *usedBundle) (changed []bool, r store.Rejudgement, err error) {
 	m := st.bundle.Manifest()
 	r = store.Rejudgement{Before: judged, Bundle: m.Version, Built: m.Built, Prints: map[int64]uint64{}}
 	earlier, err := st.printsBefore(ctx, before)
 	if err != nil {
 		return nil, r, err
 	}
-	changed = map[int64]bool{}
+	changed = make([]bool, len(st.packages))
 	var batch []store.Affected
 	for i := range st.packages {
 		p, number := &st.packages[i], st.numbers[i]
@@ -130,7 +133,8 @@ func (s *Server) compare(ctx context.Context, st *stock, judged string, before *
 		if known && old == now {
 			continue
 		}
-		changed[p.ID] = true
+		changed[i] = true
+		r.Changed++
 		findings, err := st.judged.Findings(ctx, number)
 		if err != nil {
 			return nil, r, err

@@ -16,8 +16,8 @@ type stock struct {
 	bundle    *usedBundle
 	used      *report.Intelligence
 	packages  []store.Stocked
-	numbers   []uint32        // of the packages, in the catalogue
-	places    map[int64]int32 // by row, where in packages
+	numbers   []uint32 // of the packages, in the catalogue
+	places    places   // where in packages
 	catalogue intel.Catalogue
 	judged    *intel.Judged
 	// likelihood: a changed EPSS score counts as a change.
@@ -30,15 +30,43 @@ func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, likelihood b
 	if err != nil {
 		return nil, err
 	}
-	st := &stock{bundle: bundle, used: bundle.Manifest().Intelligence(), packages: all, numbers: make([]uint32, len(all)), places: make(map[int64]int32, len(all)), likelihood: likelihood}
+	st := &stock{bundle: bundle, used: bundle.Manifest().Intelligence(), packages: all, numbers: make([]uint32, len(all)), likelihood: likelihood}
 	owners := st.owners()
 	for i := range all {
 		p := &all[i]
-		st.places[p.ID] = int32(i)
+		st.places.set(p.ID, int32(i))
 		st.numbers[i] = st.catalogue.Number(intel.JudgeableOf(p.Distro, &p.Package, owners[owned{p.Distro, p.Package.Owner}]))
 	}
+	st.catalogue.Close()
 	st.judged, err = bundle.JudgeAll(ctx, &st.catalogue, likelihood)
 	return st, err
+}
+
+// places says where in the stock a row is; its pages hold the rows whose numbers
+// are near to each other, as nearly all are.
+type places struct{ pages [][]int32 }
+
+// placesInPage is how many rows' numbers share a page.
+const placesInPage = 1024
+
+func (p *places) set(id int64, place int32) {
+	page := int(id / placesInPage)
+	for len(p.pages) <= page {
+		p.pages = append(p.pages, nil)
+	}
+	if p.pages[page] == nil {
+		p.pages[page] = make([]int32, placesInPage)
+	}
+	p.pages[page][id%placesInPage] = place + 1
+}
+
+func (p *places) get(id int64) (place int32, ok bool) {
+	page := id / placesInPage
+	if id < 0 || page >= int64(len(p.pages)) || p.pages[page] == nil {
+		return 0, false
+	}
+	place = p.pages[page][id%placesInPage]
+	return place - 1, place > 0
 }
 
 // owned tells a distribution's package by its purl.
@@ -122,9 +150,9 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 		return nil, nil
 	}
 	standing := store.Standing{Worst: -1}
-	w.numbers, w.findings, w.memo.Numbers = w.numbers[:0], w.findings[:0], w.memo.Numbers[:0]
+	w.numbers, w.memo.Findings, w.memo.Numbers = w.numbers[:0], w.memo.Findings[:0], w.memo.Numbers[:0]
 	for _, id := range inv.Packages {
-		at, ok := st.places[id]
+		at, ok := st.places.get(id)
 		if !ok { // it came after the stock was taken
 			return nil, nil
 		}
@@ -133,15 +161,15 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 		standing.Worst = max(standing.Worst, x.standing.Worst)
 		standing.Findings += x.standing.Findings
 		standing.Fixable += x.standing.Fixable
-		w.findings = append(w.findings, x.heavy...)
 		for k := range x.heavy {
+			w.memo.Findings = append(w.memo.Findings, &x.heavy[k])
 			w.memo.Numbers = append(w.memo.Numbers, x.first+int32(k))
 		}
 		if w.readsPackages {
 			rep.Packages = append(rep.Packages, st.packages[at].Package)
 		}
 	}
-	rep.SetMatched(w.findings, st.used, st.judged.Gaps(rep.Distro, w.numbers))
+	rep.SetMatched(nil, st.used, st.judged.Gaps(rep.Distro, w.numbers))
 	standing.Gaps = len(rep.Gaps)
 	facts := rep.Facts()
 	facts.Memo = &w.memo
@@ -155,6 +183,5 @@ type worker struct {
 	weighed                    []weighed // by place in the stock
 	readsPlaces, readsPackages bool
 	memo                       policy.Memo
-	numbers                    []uint32        // of the inventory
-	findings                   []event.Finding // of the inventory
+	numbers                    []uint32 // of the inventory
 }

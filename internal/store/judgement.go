@@ -94,40 +94,73 @@ type stockRow struct {
 	body, print []byte
 }
 
-// Stock are all distinct packages of all images.
-func (s *Store) Stock(ctx context.Context) ([]Stocked, error) {
+// Stock are all distinct packages of all images, but those that come while it
+// reads.
+func (s *Store) Stock(ctx context.Context) (out []Stocked, err error) {
 	const op = "packages of all images"
-	rows, err := list(ctx, s, op, func(row scanner) (r stockRow, err error) {
-		err = row.Scan(&r.id, &r.body, &r.print)
-		return r, err
-	}, "SELECT id, body, gist FROM things WHERE kind = $1 ORDER BY id", ThingPackage)
+	n, err := one(ctx, s, op, func(row scanner) (n int, err error) {
+		err = row.Scan(&n)
+		return n, err
+	}, "SELECT COUNT(*) FROM things WHERE kind = $1", ThingPackage)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Stocked, len(rows))
+	rows, err := s.read.QueryContext(ctx, "SELECT id, body, gist FROM things WHERE kind = $1 ORDER BY id LIMIT $2", ThingPackage, n)
+	if err != nil {
+		return nil, s.wrap(op, err)
+	}
+	defer rows.Close()
+	out = make([]Stocked, n)
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for begin := 0; begin < len(rows); begin += stockChunk {
-		group.Go(func() error {
-			for i := begin; i < min(begin+stockChunk, len(rows)); i++ {
-				if err := out[i].read(rows[i]); err != nil {
-					return err
-				}
+	done := 0
+	for more := true; more && err == nil; {
+		chunk := make([]stockRow, 0, stockChunk)
+		for more = rows.Next(); more; more = len(chunk) < stockChunk && rows.Next() {
+			var r stockRow
+			if err = rows.Scan(&r.id, &r.body, &r.print); err != nil {
+				break
 			}
-			return nil
-		})
+			chunk = append(chunk, r)
+		}
+		into := out[done : done+len(chunk)]
+		done += len(chunk)
+		more = len(chunk) == stockChunk
+		group.Go(func() error { return readStock(into, chunk) })
 	}
-	return out, s.wrap(op, group.Wait())
+	err = errors.Join(err, rows.Err(), group.Wait())
+	return out[:done], s.wrap(op, err)
 }
 
-func (p *Stocked) read(r stockRow) error {
-	var t Thing
-	if err := json.Unmarshal(r.body, &t); err != nil || t.Package == nil || t.Distro == nil {
-		return fmt.Errorf("package %d: %w", r.id, errors.Join(err, ErrCorrupt))
-	}
-	p.ID, p.Distro, p.Package = r.id, *t.Distro, *t.Package
-	if len(r.print) == 8 {
-		p.Print, p.Known = binary.BigEndian.Uint64(r.print), true
+// readStock decodes packages. What thousands of them have in common is one value
+// in memory.
+func readStock(into []Stocked, rows []stockRow) error {
+	same, distros := map[string]string{}, map[report.Distro]report.Distro{}
+	for i, r := range rows {
+		var t struct {
+			Package *event.Package
+			Distro  *report.Distro
+		}
+		p := &into[i]
+		t.Package = &p.Package
+		if err := json.Unmarshal(r.body, &t); err != nil || t.Package == nil || t.Distro == nil {
+			return fmt.Errorf("package %d: %w", r.id, errors.Join(err, ErrCorrupt))
+		}
+		d, ok := distros[*t.Distro]
+		if !ok {
+			d = *t.Distro
+			distros[d] = d
+		}
+		p.ID, p.Distro = r.id, d
+		for _, field := range []*string{&p.Package.Ecosystem, &p.Package.Arch} {
+			if _, ok := same[*field]; !ok {
+				same[*field] = *field
+			}
+			*field = same[*field]
+		}
+		if len(r.print) == 8 {
+			p.Print, p.Known = binary.BigEndian.Uint64(r.print), true
+		}
 	}
 	return nil
 }
@@ -144,6 +177,7 @@ type Rejudgement struct {
 	Before, Bundle string // versions
 	Built          time.Time
 	Prints         map[int64]uint64 // of packages of which it finds something else
+	Changed        int              // packages of which it finds something else than was known
 }
 
 // Rejudged notes that every image was judged by the new bundle.
