@@ -24,6 +24,9 @@ go run ./bench/rejudge -images 20000
 echo; echo "== fork+exec of a static program in a container: guarded by the full policy against nothing loaded"
 go run ./bench/fork -breakwater bin/breakwater
 
+echo; echo "== opening and closing files, the same way"
+go run ./bench/fork -breakwater bin/breakwater -what open
+
 echo; echo "== a gate's decision with a known verdict"
 go test -run '^$' -bench Decision -benchtime 8s ./internal/gate
 

@@ -1,9 +1,9 @@
 // Command storm is what the fork benchmark runs in a container: rounds of a
-// shell that starts a tiny static program over and over. It prints a line per
-// round: nanoseconds on the clock, and of processor time of the shell and all
-// its programs.
+// shell that starts a tiny static program over and over, or of opening and
+// closing the same files. It prints a line per round: nanoseconds on the clock,
+// and of processor time.
 //
-//	storm SETTLE SIZE ROUNDS
+//	storm exec|open SETTLE SIZE ROUNDS
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -24,9 +25,11 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
-		return errors.New("want SETTLE SIZE ROUNDS")
+	storms := map[string]func(int) error{"exec": programs, "open": openings}
+	if len(args) != 4 || storms[args[0]] == nil {
+		return errors.New("want exec or open, SETTLE SIZE ROUNDS")
 	}
+	storm, args := storms[args[0]], args[1:]
 	settle, err := time.ParseDuration(args[0])
 	if err != nil {
 		return err
@@ -48,7 +51,33 @@ func run(args []string) error {
 	return nil
 }
 
-func storm(size int) error {
+// openings opens and closes the same files, as many times as asked.
+func openings(size int) error {
+	files := []string{"/etc/passwd", "/etc/group", "/bin/sh", "/bin/storm", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/bin/tiny"}
+	var before, after syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+		return err
+	}
+	begin := time.Now()
+	for i := range size {
+		fd, err := syscall.Open(files[i%len(files)], syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%s: %w", files[i%len(files)], err)
+		}
+		if err := syscall.Close(fd); err != nil {
+			return err
+		}
+	}
+	took := time.Since(begin)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+		return err
+	}
+	spent := func(r syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
+	fmt.Println(took.Nanoseconds(), spent(after)-spent(before))
+	return nil
+}
+
+func programs(size int) error {
 	shell := exec.Command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/tiny; i=$((i+1)); done", size))
 	var out bytes.Buffer
 	shell.Stdout = &out
