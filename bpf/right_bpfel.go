@@ -31,6 +31,7 @@ const (
 	RightMapSeen          = "seen"
 	RightMapSettings      = "settings"
 	RightMapSlots         = "slots"
+	RightProgOnLsmBpf     = "on_lsm_bpf"
 	RightProgOnLsmCapable = "on_lsm_capable"
 )
 
@@ -76,6 +77,7 @@ type RightSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RightProgramSpecs struct {
+	OnLsmBpf     *ebpf.ProgramSpec `ebpf:"on_lsm_bpf"`
 	OnLsmCapable *ebpf.ProgramSpec `ebpf:"on_lsm_capable"`
 }
 
@@ -173,11 +175,13 @@ type RightVariables struct {
 //
 // It can be passed to LoadRightObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RightPrograms struct {
+	OnLsmBpf     *ebpf.Program `ebpf:"on_lsm_bpf"`
 	OnLsmCapable *ebpf.Program `ebpf:"on_lsm_capable"`
 }
 
 func (p *RightPrograms) Close() error {
 	return _RightClose(
+		p.OnLsmBpf,
 		p.OnLsmCapable,
 	)
 }

@@ -31,6 +31,7 @@ const (
 	RightByHelperMapSeen          = "seen"
 	RightByHelperMapSettings      = "settings"
 	RightByHelperMapSlots         = "slots"
+	RightByHelperProgOnLsmBpf     = "on_lsm_bpf"
 	RightByHelperProgOnLsmCapable = "on_lsm_capable"
 )
 
@@ -76,6 +77,7 @@ type RightByHelperSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RightByHelperProgramSpecs struct {
+	OnLsmBpf     *ebpf.ProgramSpec `ebpf:"on_lsm_bpf"`
 	OnLsmCapable *ebpf.ProgramSpec `ebpf:"on_lsm_capable"`
 }
 
@@ -173,11 +175,13 @@ type RightByHelperVariables struct {
 //
 // It can be passed to LoadRightByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RightByHelperPrograms struct {
+	OnLsmBpf     *ebpf.Program `ebpf:"on_lsm_bpf"`
 	OnLsmCapable *ebpf.Program `ebpf:"on_lsm_capable"`
 }
 
 func (p *RightByHelperPrograms) Close() error {
 	return _RightByHelperClose(
+		p.OnLsmBpf,
 		p.OnLsmCapable,
 	)
 }

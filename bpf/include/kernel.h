@@ -73,6 +73,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define TCP_LISTEN 10
 #define CAP_OPT_NOAUDIT 2 // include/linux/security.h
 #define BPF_DEVCG_DEV_BLOCK 1
+#define BPF_DEVCG_ACC_MKNOD 1
 
 // include/uapi/linux/magic.h
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630

@@ -5,16 +5,32 @@
 #ifndef BREAKWATER_PRIVILEGE_H
 #define BREAKWATER_PRIVILEGE_H
 
+#define BPF_PROG_LOAD 5			// enum bpf_cmd
+#define BPF_PROG_TYPE_CGROUP_DEVICE 15	// enum bpf_prog_type
+
+// loads_program: the call brings a program into the kernel. A list of devices for
+// a cgroup is one, too, which engines inside of containers make for theirs; it can
+// only refuse. The type is in the caller's memory, which may have changed since:
+// who may call bpf(2) can undo tier 2 anyway, and tier 1 asks LSM (right.bpf.c).
+static __always_inline bool loads_program(struct call *call)
+{
+	u32 type = 0;
+
+	if (call->first != BPF_PROG_LOAD)
+		return false;
+	bpf_probe_read_user(&type, sizeof(type), (void *)call->second);
+	return type != BPF_PROG_TYPE_CGROUP_DEVICE;
+}
+
 // privilege_control says which always-on control an act falls under that needs
-// a right. A filter on what a socket takes is a program, too (bpf, 4.8), hence
-// only the call that loads programs counts.
+// a right.
 static __always_inline u8 privilege_control(u32 capability, struct call *call)
 {
 	switch (call->kind) {
 	case CALL_MODULE:
 		return CONTROL_MODULE;
 	case CALL_BPF:
-		return CONTROL_BPF;
+		return loads_program(call) ? CONTROL_BPF : NO_CONTROL;
 	case CALL_HANDLE:
 		return capability == CAP_DAC_READ_SEARCH ? CONTROL_HANDLE : NO_CONTROL;
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -107,6 +108,23 @@ func actions() map[string]func([]string) error {
 				return err
 			}
 			return p.Close()
+		},
+		"devices": func([]string) error { // by hand: a library tries other programs first
+			code := [2]uint64{0x00000001_000000b7, 0x95} // r0 = 1; exit
+			license := [4]byte{'G', 'P', 'L'}
+			attr := struct {
+				kind, count    uint32
+				code, license  uint64
+				level, logSize uint32
+				log            uint64
+			}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: 2, code: uint64(uintptr(unsafe.Pointer(&code))), license: uint64(uintptr(unsafe.Pointer(&license)))}
+			fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+			runtime.KeepAlive(&code)
+			runtime.KeepAlive(&license)
+			if errno != 0 {
+				return errno
+			}
+			return unix.Close(int(fd))
 		},
 		"handle": func([]string) error {
 			fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)

@@ -84,7 +84,7 @@ func (o *Objects) attachOne(name string, spec *ebpf.ProgramSpec, prog *ebpf.Prog
 func byReturn(specs []*ebpf.CollectionSpec) error {
 	functions := map[string]string{
 		"bprm_check_security": "security_bprm_check", "file_open": "security_file_open", "mmap_file": "security_mmap_file",
-		"unix_stream_connect": "security_unix_stream_connect", "socket_create": "security_socket_create", "capable": "security_capable",
+		"unix_stream_connect": "security_unix_stream_connect", "socket_create": "security_socket_create", "capable": "security_capable", "bpf": "security_bpf",
 	}
 	for _, spec := range specs {
 		for name, p := range spec.Programs {
