@@ -33,6 +33,7 @@ type Rules interface {
 type decoder struct {
 	host, boot string
 	rules      Rules
+	sets       capabilitySets
 	now        func(boot uint64) time.Time
 }
 
@@ -140,7 +141,7 @@ func (d *decoder) exec(r *bpf.ExecEvent) record {
 		Upper: has(bpf.ExecUpper), Modified: has(bpf.ExecModified), Fileless: has(bpf.ExecFileless),
 		StdinSocket: has(bpf.ExecStdinSocket), StdoutSocket: has(bpf.ExecStdoutSocket),
 		ByKernel: r.Head.Control == bpf.ControlHelper, Loader: has(bpf.ExecLoader),
-		Terminal: has(bpf.ExecTerminal), Gained: has(bpf.ExecGained), EUID: r.Euid, Capabilities: capabilities(r.Caps),
+		Terminal: has(bpf.ExecTerminal), Gained: has(bpf.ExecGained), EUID: r.Euid, Capabilities: d.sets.names(r.Caps),
 	}
 	rec.event.Exec = x
 	if p := rec.event.Process; p != nil {

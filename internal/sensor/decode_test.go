@@ -13,7 +13,7 @@ import (
 )
 
 func testDecoder() *decoder {
-	return &decoder{host: "h", boot: "b", now: func(boot uint64) time.Time { return time.Unix(0, int64(boot)) }}
+	return &decoder{host: "h", boot: "b", sets: capabilitySets{}, now: func(boot uint64) time.Time { return time.Unix(0, int64(boot)) }}
 }
 
 func bytesOf[T any](v *T) []byte {

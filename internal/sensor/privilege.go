@@ -27,6 +27,25 @@ func capabilityName(n uint32) string {
 	return fmt.Sprint(n)
 }
 
+// capabilitySets remembers the lists of the few sets that a host's programs have.
+// It is used by one goroutine at a time, as its decoder is.
+type capabilitySets map[uint64][]string
+
+const maxCapabilitySets = 256
+
+// names lists a set; the list is shared.
+func (c capabilitySets) names(set uint64) []string {
+	list, ok := c[set]
+	if !ok {
+		if len(c) >= maxCapabilitySets {
+			clear(c)
+		}
+		list = capabilities(set)
+		c[set] = list
+	}
+	return list
+}
+
 func capabilities(set uint64) []string {
 	var list []string
 	for i, name := range capabilityNames {

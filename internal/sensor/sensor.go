@@ -71,7 +71,7 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 		objects: o,
 		ready:   make(chan struct{}),
 		watched: s.Watched,
-		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, now: new(wallClock).at},
+		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, sets: capabilitySets{}, now: new(wallClock).at},
 		tree:    newTree(treeCapacity),
 	}, nil
 }
