@@ -161,6 +161,15 @@ func (b *Bundle) judged(ctx context.Context, s vuln.Subject, order vuln.Order) (
 	return j, nil
 }
 
+// Forget gives back the memory of what was judged so far; it is looked up again
+// when it is asked for.
+func (b *Bundle) Forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.judgements, b.cache = map[vuln.Subject]judgement{}, map[packageKey][]entry{} // clear keeps their room
+	b.judgedFindings, b.cached = 0, 0
+}
+
 func (b *Bundle) judge(ctx context.Context, s vuln.Subject, order vuln.Order) (j judgement, err error) {
 	var hits []vuln.Hit
 	for _, l := range s.Lookups() {

@@ -182,6 +182,10 @@ func (s *Set) ReadsPackages() bool {
 	})
 }
 
+// ReadsTexts says whether a verdict on an image may rest on what publishers wrote
+// about a vulnerability: its title, page and their ratings.
+func (s *Set) ReadsTexts() bool { return s.readsFields("title", "url", "ratings") }
+
 // ReadsLikelihood says whether a verdict on an image may rest on how likely the
 // exploitation of a vulnerability is, which is another number every day.
 func (s *Set) ReadsLikelihood() bool { return s.readsFields("epss", "epssPercentile") }
