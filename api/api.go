@@ -138,6 +138,16 @@ type PolicyBundle struct {
 	Policies   []PolicyFile `json:"policies"`
 	// Promotions are what is enforced of what intelligence brought.
 	Promotions []Promotion `json:"promotions,omitempty"`
+	// VEX are documents of which an administrator wants to hear that findings do
+	// not count.
+	VEX []VEXDocument `json:"vex,omitempty"`
+}
+
+// VEXDocument says of vulnerabilities whether they count in products: OpenVEX,
+// CSAF or CycloneDX, as JSON.
+type VEXDocument struct {
+	Name     string          `json:"name"`
+	Document json.RawMessage `json:"document"`
 }
 
 // Promotion makes what intelligence brought more than an alert: connections to

@@ -171,6 +171,7 @@ func New(opts Options) (*Agent, error) {
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
+	a.problem("VEX documents", a.policies.unreadable())
 	a.containers = newContainers(opts.Kernel, eng, a.policies, a.promotions, opts.Host, opts.Observe)
 	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)
 	a.problem("layers", err) // without it they are read again, no more

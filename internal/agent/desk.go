@@ -174,6 +174,7 @@ func (a *Agent) applyRuns() error {
 func (a *Agent) applyPolicy(ctx context.Context) error {
 	promoted, err := a.promotions.set(a.policies.promotions(), a.indicators, time.Now())
 	a.problem("promotions", err)
+	a.problem("VEX documents", a.policies.unreadable())
 	if promoted {
 		a.indicators.tellAgain()
 	}

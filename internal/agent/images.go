@@ -136,7 +136,7 @@ func (im *images) scan(ctx context.Context, socket, digest, name string) (*repor
 // to the server. im.storing is held.
 func (im *images) store(ctx context.Context, r *report.Report) error {
 	_, stage, _ := im.policies.state()
-	verdict := im.policies.Set().Image(time.Now(), imageFacts(policy.Subject{Image: r.Image, Stage: stage, Host: im.host}, r))
+	verdict := im.policies.Set().Image(time.Now(), imageFacts(policy.Subject{Image: r.Image, Stage: stage, Host: im.host}, r, im.policies.statements()))
 	r.Verdict = &verdict
 	path, err := im.path(r.Image.Digest)
 	if err != nil {
@@ -219,11 +219,11 @@ func readReport(path string) (*report.Report, error) {
 }
 
 // imageFacts is what policy judges an image by; r may be nil.
-func imageFacts(subject policy.Subject, r *report.Report) policy.ImageFacts {
+func imageFacts(subject policy.Subject, r *report.Report, said *report.Statements) policy.ImageFacts {
 	if r == nil {
 		return policy.ImageFacts{Subject: subject}
 	}
-	facts := r.Facts()
+	facts := said.Facts(r)
 	if len(subject.Image.References) == 0 {
 		subject.Image = facts.Image
 	}

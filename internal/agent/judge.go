@@ -49,7 +49,7 @@ func (a *Agent) judgeImage(ctx context.Context, set *policy.Set, subject policy.
 		defer cancel()
 		r, err = a.images.report(ctx, socket, subject.Image.Digest, subject.Image.Name())
 	}
-	return set.Image(time.Now(), imageFacts(subject, r)), err
+	return set.Image(time.Now(), imageFacts(subject, r, a.policies.statements())), err
 }
 
 // judgeAppeared judges a container whose cgroup appeared while this agent

@@ -17,6 +17,7 @@ import (
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
 // policies holds the policy set in force: the last good bundle, from the
@@ -28,6 +29,8 @@ type policies struct {
 	mu     sync.Mutex
 	bundle api.PolicyBundle
 	set    *policy.Set
+	said   *report.Statements
+	unsaid error // which VEX documents cannot be read
 }
 
 // errOld is returned for a bundle that is not newer than the one in force.
@@ -38,6 +41,27 @@ func (p *policies) Set() *policy.Set {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.set
+}
+
+// statements of the bundle in force, nil before the first.
+func (p *policies) statements() *report.Statements {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said
+}
+
+// unreadable names the VEX documents of the bundle in force that say nothing
+// here, because they cannot be read.
+func (p *policies) unreadable() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unsaid
+}
+
+// inForce takes a verified bundle. Callers hold mu.
+func (p *policies) inForce(bundle api.PolicyBundle, set *policy.Set) {
+	p.bundle, p.set = bundle, set
+	p.said, p.unsaid = report.ReadStatements(bundle.VEX)
 }
 
 // promotions of the bundle in force.
@@ -81,8 +105,8 @@ func (p *policies) load() error {
 		return fmt.Errorf("policy in force: %s: %w: it is fetched again from the server", api.FilePolicy, err)
 	}
 	p.mu.Lock()
-	p.bundle, p.set = bundle, set
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.inForce(bundle, set)
 	return nil
 }
 
@@ -111,7 +135,7 @@ func (p *policies) accept(signed api.Signed, now time.Time) error {
 	if err := writeDurably(filepath.Join(p.dir, api.FilePolicy), raw); err != nil {
 		return fmt.Errorf("policy bundle from the server: %w", err)
 	}
-	p.bundle, p.set = bundle, set
+	p.inForce(bundle, set)
 	return nil
 }
 

@@ -328,7 +328,7 @@ func (t trial) image(ctx context.Context, subject policy.Subject) (event.Verdict
 	}
 	var facts policy.ImageFacts
 	if found != nil {
-		facts = found.Facts()
+		facts = t.rules.said.Facts(found)
 	}
 	facts.Subject = subject
 	v := t.rules.set.Image(t.now, facts)

@@ -28,9 +28,11 @@ const (
 
 // ruleset is one signed bundle, compiled.
 type ruleset struct {
-	set   *policy.Set
-	stage string
-	key   string // of the signer, to tell a rollback from a new authority
+	set    *policy.Set
+	said   *report.Statements
+	unsaid error // VEX documents that cannot be read: they say nothing
+	stage  string
+	key    string // of the signer, to tell a rollback from a new authority
 }
 
 // rules is the policy in force, from the agent's data folder. It follows the
@@ -96,7 +98,7 @@ func (r *rules) reload() {
 	}
 	r.problem = err
 	if err == nil {
-		r.good = next
+		r.good, r.problem = next, next.unsaid
 	}
 }
 
@@ -129,7 +131,8 @@ func loadRules(dir string) (*ruleset, error) {
 		return nil, fmt.Errorf("policy bundle %s, generation %d: %w", file, bundle.Generation, err)
 	}
 	sum := sha256.Sum256(key)
-	return &ruleset{set: set, stage: bundle.Stage, key: hex.EncodeToString(sum[:])}, nil
+	said, unsaid := report.ReadStatements(bundle.VEX)
+	return &ruleset{set: set, said: said, unsaid: unsaid, stage: bundle.Stage, key: hex.EncodeToString(sum[:])}, nil
 }
 
 func compile(bundle api.PolicyBundle) (*policy.Set, error) {

@@ -82,6 +82,9 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/intelligence/promotions", s.apiPromotions)
 	huma.Post(a, "/api/v1/intelligence/promotions", s.apiPromote, limited)
 	huma.Delete(a, "/api/v1/intelligence/promotions/{id}", s.apiDemote)
+	huma.Get(a, "/api/v1/vex", s.apiVEX)
+	huma.Put(a, "/api/v1/vex/{name}", s.apiAddVEX, limited, readElsewhere)
+	huma.Delete(a, "/api/v1/vex/{name}", s.apiRemoveVEX)
 	huma.Get(a, "/api/v1/hosts", s.apiHosts)
 	huma.Get(a, "/api/v1/audit", s.apiAudit)
 	huma.Post(a, "/api/v1/tokens", s.apiToken, limited)
@@ -110,6 +113,9 @@ func (s *Server) operations(a huma.API) {
 
 func strangers(o *huma.Operation) { o.Security = []map[string][]string{} }
 func limited(o *huma.Operation)   { o.MaxBodyBytes = maxBody }
+
+// readElsewhere: the body is JSON of somebody else's form, which its own reader checks.
+func readElsewhere(o *huma.Operation) { o.SkipValidateBody = true }
 
 // answer wraps a body for huma.
 type answer[T any] struct{ Body T }

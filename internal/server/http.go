@@ -159,7 +159,7 @@ func section(path string) string {
 		return "other"
 	}
 	switch words[1] {
-	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics", "where", "registries", "intelligence", "scans", "tokens":
+	case "", "incidents", "images", "policies", "hosts", "events", "audit", "search", "login", "static", "agents", "healthz", "metrics", "where", "registries", "intelligence", "vex", "scans", "tokens":
 		return "/" + words[1]
 	}
 	return "other"

@@ -18,7 +18,7 @@ import (
 )
 
 // The kinds of policies that judge inventories in ways of their own: by
-// severity alone, by findings, by packages, by where packages lie.
+// severity alone, by findings, by what is written about them, by packages, by where packages lie.
 var judgingPolicies = map[string]string{
 	"severity": `image:
   maxSeverity: {level: medium}
@@ -27,6 +27,7 @@ exceptions:
   - {match: finding.package.name == "lodash" && image.repository == "shop/web", reason: not reachable, expires: 2036-01-01}
 `,
 	"findings": "image:\n  rules:\n    - {id: r, deny: \"findings.exists(f, f.package.name == 'lodash')\", message: lodash}\n",
+	"texts":    "image:\n  rules:\n    - {id: r, deny: \"findings.exists(f, f.package.name == 'lodash' && f.url.contains('osv.dev'))\", message: lodash}\n",
 	"packages": "image:\n  rules:\n    - {id: r, deny: \"packages.exists(p, p.name == 'lodash') && findings.size() > 1\", message: lodash}\n",
 	"places":   "image:\n  rules:\n    - {id: r, deny: \"findings.exists(f, f.package.path.startsWith('app/'))\", message: in app}\n",
 }

@@ -14,8 +14,9 @@ import (
 // judging is what images are judged by besides intelligence, as it is in force
 // when it is made.
 type judging struct {
-	set *policy.Set
-	now time.Time
+	set  *policy.Set
+	said *report.Statements
+	now  time.Time
 }
 
 func (s *Server) judgeNow(ctx context.Context) (*judging, error) {
@@ -23,7 +24,8 @@ func (s *Server) judgeNow(ctx context.Context) (*judging, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &judging{set: set, now: s.o.Now()}, nil
+	said, err := s.statements(ctx)
+	return &judging{set: set, said: said, now: s.o.Now()}, err
 }
 
 // verdict judges a report as a container without stage, host or labels would be.
@@ -117,11 +119,24 @@ func (s *Server) Image(ctx context.Context, digest string) (store.Image, report.
 	if bundle != nil {
 		defer bundle.users.Done()
 	}
-	return s.reportBy(ctx, &judging{now: s.o.Now()}, bundle, digest)
+	said, err := s.statements(ctx)
+	if err != nil {
+		return store.Image{}, report.Report{}, err
+	}
+	return s.reportBy(ctx, &judging{said: said, now: s.o.Now()}, bundle, digest)
 }
 
-// reportBy reads a report and brings its findings up to date.
-func (s *Server) reportBy(ctx context.Context, j *judging, bundle *usedBundle, digest string) (store.Image, report.Report, error) {
+// reportBy reads a report, brings its findings up to date, and takes those out
+// that do not count by the documents in force.
+func (s *Server) reportBy(ctx context.Context, j *judging, bundle *usedBundle, digest string) (img store.Image, rep report.Report, err error) {
+	img, rep, err = s.matchedReport(ctx, j, bundle, digest)
+	if err == nil {
+		j.said.ApplyTo(&rep)
+	}
+	return img, rep, err
+}
+
+func (s *Server) matchedReport(ctx context.Context, j *judging, bundle *usedBundle, digest string) (store.Image, report.Report, error) {
 	img, rep, err := s.store.Image(ctx, digest)
 	if err != nil {
 		return img, rep, err

@@ -186,6 +186,10 @@ func (s *Server) PolicyFor(ctx context.Context, agent string) (api.Signed, error
 			b.Promotions = append(b.Promotions, p.Promotion)
 		}
 	}
+	b.VEX, err = s.store.VEX(ctx)
+	if err != nil {
+		return api.Signed{}, err
+	}
 	return s.sign(b)
 }
 
@@ -195,7 +199,7 @@ func (s *Server) sign(b api.PolicyBundle) (api.Signed, error) {
 		return api.Signed{}, err
 	}
 	if len(payload) > maxBundle {
-		return api.Signed{}, fmt.Errorf("all policies together have %d bytes, more than %d: remove some", len(payload), maxBundle)
+		return api.Signed{}, fmt.Errorf("all policies and VEX documents together have %d bytes, more than %d: remove some", len(payload), maxBundle)
 	}
 	signature := ed25519.Sign(s.signing, append([]byte(api.PolicySignatureContext), payload...))
 	return api.Signed{Payload: payload, KeyID: keyID(s.PolicyKey()), Signature: signature}, nil

@@ -153,10 +153,11 @@ func (s *Server) compare(ctx context.Context, st *stock, judged string, before *
 // judgeStock judges the inventories that pick picks. No more than a page of
 // them for each core is in memory.
 func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
-	weighed, most, err := st.weigh(ctx, j.set)
+	weighed, most, err := st.weigh(ctx, j)
 	if err != nil {
 		return 0, err
 	}
+	st.bundle.Forget() // what matters of it is weighed
 	pages := make(chan []store.Inventory)
 	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)

@@ -82,7 +82,11 @@ func (s *Server) judgeScan(ctx context.Context, rep report.Report) (answer scanA
 	if err != nil {
 		return answer, err
 	}
-	answer.Verdict = set.Image(s.o.Now(), rep.Facts())
+	said, err := s.statements(ctx)
+	if err != nil {
+		return answer, err
+	}
+	answer.Verdict = set.Image(s.o.Now(), said.Facts(&rep))
 	if rep.Image.Digest == "" {
 		return answer, nil
 	}

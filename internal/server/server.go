@@ -91,6 +91,7 @@ type Server struct {
 	listener net.Listener
 	live     *live
 	rejudge  chan struct{}
+	said     statementsCache
 	// judging is read-locked while some images are judged by the bundle in use,
 	// and locked when another one takes its place; everything is locked while all
 	// images are judged.
@@ -404,7 +405,7 @@ func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) 
 
 // handler is everything that the console's address serves.
 func (s *Server) handler() (http.Handler, error) {
-	console, err := web.New(web.Options{Store: s.store, Images: s, Intelligence: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	console, err := web.New(web.Options{Store: s.store, Images: s, Intelligence: s, Statements: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -113,20 +113,31 @@ type weighed struct {
 	standing store.Standing
 	heavy    []event.Finding // those that a verdict can rest on
 	first    int32           // number of the first of them
+	stated   bool            // a VEX document speaks of one of its findings
 }
 
 // weigh sums up what is found of each package.
-func (st *stock) weigh(ctx context.Context, set *policy.Set) (out []weighed, count int32, err error) {
+func (st *stock) weigh(ctx context.Context, j *judging) (out []weighed, count int32, err error) {
 	out = make([]weighed, len(st.packages))
+	texts := j.set.ReadsTexts()
 	for i := range st.packages {
 		found, err := st.judged.Findings(ctx, st.numbers[i])
 		if err != nil {
 			return nil, 0, err
 		}
 		out[i].standing, out[i].first = store.StandingOf(found, 0), count
-		for _, f := range found {
-			if set.Weighs(&f) {
-				f.Package = st.packages[i].Package
+		for k := range found {
+			weighs := j.set.Weighs(&found[k])
+			if !weighs && !j.said.Any() {
+				continue
+			}
+			f := found[k]
+			f.Package = st.packages[i].Package
+			if !texts {
+				f.Ratings, f.Title, f.URL = nil, "", ""
+			}
+			out[i].stated = out[i].stated || j.said.Mention(&f)
+			if weighs {
 				out[i].heavy = append(out[i].heavy, f)
 				count++
 			}
@@ -158,6 +169,9 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 		}
 		w.numbers = append(w.numbers, st.numbers[at])
 		x := &w.weighed[at]
+		if x.stated { // whether that counts depends on the image
+			return nil, nil
+		}
 		standing.Worst = max(standing.Worst, x.standing.Worst)
 		standing.Findings += x.standing.Findings
 		standing.Fixable += x.standing.Fixable

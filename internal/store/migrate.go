@@ -309,6 +309,18 @@ CREATE TABLE promotions (
 	UNIQUE (kind, value, source)
 );
 `,
+	// 9: VEX documents that an administrator added.
+	`
+CREATE TABLE vex_documents (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	name       TEXT NOT NULL UNIQUE,
+	document   BLOB NOT NULL,
+	statements INTEGER NOT NULL,
+	reason     TEXT NOT NULL,
+	author     TEXT NOT NULL,
+	created    BIGINT NOT NULL
+);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

@@ -173,6 +173,20 @@ func (s *Set) Apply(image event.Image, findings []event.Finding) (kept, excluded
 	return kept, excluded
 }
 
+// Mentions says whether a statement speaks of the finding's vulnerability in its
+// package, in whichever image.
+func (s *Set) Mentions(f *event.Finding) bool {
+	if s == nil || s.count == 0 {
+		return false
+	}
+	for _, id := range append([]string{f.ID}, f.Aliases...) {
+		if slices.ContainsFunc(s.byID[id], func(st *statement) bool { return st.product.pkg == nil || matches(st.product.pkg, &f.Package) }) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Set) find(at *identity, f *event.Finding) *statement {
 	var best *statement
 	for _, id := range append([]string{f.ID}, f.Aliases...) {

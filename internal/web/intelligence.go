@@ -44,6 +44,14 @@ type Intelligence interface {
 	Demote(ctx context.Context, id int64, reason string, by store.Actor) error
 }
 
+// Statements takes VEX documents, by which findings do not count.
+type Statements interface {
+	// AddVEX checks and stores a document; notes say which of its statements cannot
+	// be used.
+	AddVEX(ctx context.Context, name, reason string, text []byte, by store.Actor) (notes []string, err error)
+	RemoveVEX(ctx context.Context, name, reason string, by store.Actor) error
+}
+
 // promotedID is a promotion as a row shows it; nil: it alerts only.
 type promotedID = *store.Promotion
 
@@ -72,6 +80,7 @@ type intelligencePage struct {
 	Indicators     []indicatorRow
 	Detections     []detectionRow
 	Promotions     []store.Promotion
+	VEX            []store.VEXDocument
 	Now            time.Time
 	Next, Previous string
 }
@@ -94,6 +103,9 @@ func (c *Console) intelligence(v *visit) error {
 		return err
 	}
 	if p.Promotions, err = c.Store.Promotions(v.ctx); err != nil {
+		return err
+	}
+	if p.VEX, err = c.Store.VEXDocuments(v.ctx); err != nil {
 		return err
 	}
 	if err := p.fill(v); err != nil {
@@ -200,6 +212,19 @@ func (c *Console) demote(v *visit) error {
 			return fmt.Errorf("promotion %q: %w", v.r.PathValue("id"), store.ErrNotFound)
 		}
 		return c.Intelligence.Demote(v.ctx, id, f.Get("reason"), v.actor())
+	})
+}
+
+func (c *Console) addVEX(v *visit) error {
+	return v.change(func(f url.Values) error {
+		_, err := c.Statements.AddVEX(v.ctx, strings.TrimSpace(f.Get("name")), f.Get("reason"), []byte(f.Get("document")), v.actor())
+		return err
+	})
+}
+
+func (c *Console) removeVEX(v *visit) error {
+	return v.change(func(f url.Values) error {
+		return c.Statements.RemoveVEX(v.ctx, v.r.PathValue("name"), f.Get("reason"), v.actor())
 	})
 }
 

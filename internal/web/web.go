@@ -67,6 +67,7 @@ type Options struct {
 	Images     Images
 	// Intelligence may be nil: then there is no page of it.
 	Intelligence Intelligence
+	Statements   Statements // needed with Intelligence
 	// Request is the id of a request, for problem pages and the audit log.
 	Request func(*http.Request) string
 	Log     *slog.Logger
@@ -157,6 +158,8 @@ func (c *Console) routes() error {
 		c.mux.HandleFunc("GET /intelligence", c.page(c.intelligence))
 		c.mux.HandleFunc("POST /intelligence/promotions", c.page(c.promote))
 		c.mux.HandleFunc("POST /intelligence/promotions/{id}/demote", c.page(c.demote))
+		c.mux.HandleFunc("POST /intelligence/vex", c.page(c.addVEX))
+		c.mux.HandleFunc("POST /intelligence/vex/{name}/remove", c.page(c.removeVEX))
 	}
 	c.mux.HandleFunc("GET /hosts", c.page(c.hosts))
 	c.mux.HandleFunc("GET /hosts/{agent}", c.page(c.host))
