@@ -41,6 +41,8 @@ shellcheck|shellcheck|checks the scripts
 /usr/include/yara.h|libyara-dev|a real YARA to evaluate rules with
 docker-registry|docker-registry|a real registry to pull from
 podman|podman|a real storage of Podman's
+debootstrap|debootstrap|a root of ordinary workloads, with the packages of this release
+script|bsdutils|a terminal for an administrator
 L
     ;;
   kernel) cat <<'L'
