@@ -95,13 +95,13 @@ func parseWatch(v document.Value) []string {
 }
 
 // programShape is that of a file's name, without folders.
-var programShape = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`)
+var programShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`) })
 
 func parsePrograms(v document.Value) []string {
 	var names []string
 	v.List(maxPrograms, func(v document.Value) {
 		name := v.String()
-		if !programShape.MatchString(name) {
+		if !programShape().MatchString(name) {
 			v.Fail("%q is not the name of a program: write it without folders, as nc or python", name)
 		}
 		names = append(names, name)
