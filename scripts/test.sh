@@ -25,7 +25,7 @@ export BREAKWATER_TEST_REQUIRE=1
 
 # The rooms where goroutines meet run under the race detector, the others as
 # users run them (CGO off). Two packages at a time: several start an engine each.
-racy='internal/(agent|auth|bus|detect|notify|spool|store)(/|$)'
+racy='internal/(agent|auth|bus|detect|notify|sensor|spool|store)(/|$)'
 status=0
 # shellcheck disable=SC2046 # package paths hold no spaces
 go test -race -p 2 -timeout 12m "$@" $(go list ./... | grep -E "$racy") || status=1

@@ -18,11 +18,9 @@ const (
 	SeverityCritical   Severity = "critical"
 )
 
-var severities = [...]Severity{SeverityUnknown, SeverityNegligible, SeverityLow, SeverityMedium, SeverityHigh, SeverityCritical}
-
 // Rank orders severities; a word that is none ranks below all (-1).
 func (s Severity) Rank() int {
-	switch s { // by their places in severities
+	switch s {
 	case SeverityUnknown:
 		return 0
 	case SeverityNegligible:

@@ -182,7 +182,7 @@ func fileKey(st *unix.Stat_t) bpf.FileKey {
 // mark asks the kernel about a file that a descriptor (O_PATH) names.
 func (o *opens) mark(fd int, m marked) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil || elsewhere(fd) {
 		return err
 	}
 	mask := uint64(unix.FAN_OPEN_PERM)
@@ -201,7 +201,28 @@ func (o *opens) mark(fd int, m marked) error {
 	if full {
 		return fmt.Errorf("more than %d files to ask about", maxMarks)
 	}
-	return unix.FanotifyMark(int(o.group.Fd()), unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
+	err := unix.FanotifyMark(int(o.group.Fd()), unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		o.mu.Lock()
+		delete(o.files, fileKey(&st))
+		o.mu.Unlock()
+	}
+	return err
+}
+
+// elsewhere: somebody else answers for the file, a program or another machine, and
+// could let whoever is asked about it wait (include/uapi/linux/magic.h).
+func elsewhere(fd int) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return true
+	}
+	switch uint32(fs.Type) {
+	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC,
+		unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // forget drops what was marked for a container; its file system takes the
@@ -319,32 +340,72 @@ func (o *Objects) Watched() []string {
 	return o.watched.patterns
 }
 
+// maxMarking bounds how many containers are marked at a time: the lookup of a path
+// may wait for a file system that somebody in the container answers for.
+const maxMarking = 8
+
+// progress is how far the marking of a container's files is.
+type progress int
+
+const (
+	unmarked progress = iota
+	marking
+	done
+)
+
 // markers places marks for containers as they run their first program, until
 // ctx ends. A program that ended before it was looked at leaves it to the next.
 func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
-	seen := map[string]bool{} // whether its files are marked
-	for pid, id := range o.sensor.objects.running() {
-		if !seen[id] {
-			seen[id] = o.markContainer(id, pid)
+	type outcome struct {
+		id string
+		ok bool
+	}
+	state := map[string]progress{}
+	ended := make(chan outcome, maxMarking)
+	busy := 0
+	try := func(id string, pid int) {
+		if state[id] != unmarked || busy == maxMarking {
+			return
+		}
+		state[id] = marking
+		busy++
+		go func() { ended <- outcome{id, o.markContainer(id, pid)} }() // there is room for all
+	}
+	before := o.sensor.objects.running() // each has its turn when there is room
+	next := func() {
+		for pid, id := range before {
+			if busy == maxMarking {
+				return
+			}
+			delete(before, pid)
+			try(id, pid)
 		}
 	}
+	next()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case e := <-ended:
+			busy--
+			if _, lives := state[e.id]; !lives {
+				o.forget(e.id)
+			} else if state[e.id] = unmarked; e.ok {
+				state[e.id] = done
+			}
+			next()
 		case ev := <-started:
 			id := ev.Container.ID
-			marked, known := seen[id]
-			switch {
-			case ev.Kind == event.KindContainer:
-				delete(seen, id)
+			if ev.Kind == event.KindContainer {
+				delete(state, id)
 				o.forget(id)
-			case !known:
-				_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
-				fallthrough
-			case !marked:
-				seen[id] = o.markContainer(id, ev.Process.PID)
+				continue
 			}
+			if _, known := state[id]; !known {
+				_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
+				state[id] = unmarked
+			}
+			try(id, ev.Process.PID)
 		}
 	}
 }
