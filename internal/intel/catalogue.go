@@ -123,7 +123,7 @@ type Prints []uint64
 // as a change too: publishers change them all every day, so that is only for
 // policies that read them.
 func (b *Bundle) Prints(ctx context.Context, c *Catalogue, likelihood bool) (Prints, error) {
-	j, err := b.JudgeAll(ctx, c, likelihood)
+	j, err := b.JudgeAll(ctx, c, likelihood, nil)
 	if err != nil {
 		return nil, err
 	}

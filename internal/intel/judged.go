@@ -48,7 +48,9 @@ type judgedScope struct {
 }
 
 // JudgeAll judges every package of a catalogue once; likelihood as in Prints.
-func (b *Bundle) JudgeAll(ctx context.Context, c *Catalogue, likelihood bool) (*Judged, error) {
+// each, if it is not nil, hears the findings of each package that has some, as
+// Findings gives them, for several packages at once. They are not remembered.
+func (b *Bundle) JudgeAll(ctx context.Context, c *Catalogue, likelihood bool, each func(number uint32, findings []event.Finding)) (*Judged, error) {
 	out := &Judged{Prints: make(Prints, len(c.list)), bundle: b, list: c.list, about: make([]answer, len(c.list)), now: b.now()}
 	m := newMatching(b, report.Distro{})
 	index := map[string]uint32{}
@@ -66,7 +68,7 @@ func (b *Bundle) JudgeAll(ctx context.Context, c *Catalogue, likelihood bool) (*
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for begin := 0; begin < len(c.list); begin += judgedAtOnce {
-		group.Go(func() error { return out.judge(ctx, begin, min(begin+judgedAtOnce, len(c.list)), likelihood) })
+		group.Go(func() error { return out.judge(ctx, begin, min(begin+judgedAtOnce, len(c.list)), likelihood, each) })
 	}
 	return out, group.Wait()
 }
@@ -75,7 +77,7 @@ func (b *Bundle) JudgeAll(ctx context.Context, c *Catalogue, likelihood bool) (*
 const judgedAtOnce = 1024
 
 // judge judges some of the list.
-func (j *Judged) judge(ctx context.Context, begin, end int, likelihood bool) error {
+func (j *Judged) judge(ctx context.Context, begin, end int, likelihood bool, each func(uint32, []event.Finding)) error {
 	m := newMatching(j.bundle, report.Distro{})
 	for i := begin; i < end && ctx.Err() == nil; i++ {
 		found, kind, err := m.answer(ctx, &j.list[i])
@@ -85,6 +87,9 @@ func (j *Judged) judge(ctx context.Context, begin, end int, likelihood bool) err
 		j.about[i].kind = kind
 		if j.Prints[i], err = digestOf(found, likelihood); err != nil {
 			return err
+		}
+		if each != nil && len(found) > 0 {
+			each(uint32(i), found)
 		}
 	}
 	return ctx.Err()
@@ -102,7 +107,7 @@ func (m *matching) answer(ctx context.Context, j *Judgeable) ([]event.Finding, a
 	if !m.bundle.mayKnow(j.Subject) {
 		return nil, answerJudged, nil
 	}
-	judged, err := m.bundle.judged(ctx, j.Subject, at.order)
+	judged, err := m.bundle.judgedOnce(ctx, j.Subject, at.order)
 	if judged.unordered {
 		return judged.findings, answerUnordered, err
 	}

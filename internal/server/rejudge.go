@@ -82,7 +82,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
-	st, err := s.takeStock(ctx, now, j.set.ReadsLikelihood())
+	st, err := s.takeStock(ctx, now, j, j.set.ReadsLikelihood())
 	if err != nil {
 		return err
 	}
@@ -153,11 +153,6 @@ func (s *Server) compare(ctx context.Context, st *stock, judged string, before *
 // judgeStock judges the inventories that pick picks. No more than a page of
 // them for each core is in memory.
 func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
-	weighed, most, err := st.weigh(ctx, j)
-	if err != nil {
-		return 0, err
-	}
-	st.bundle.Forget() // what matters of it is weighed
 	pages := make(chan []store.Inventory)
 	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -180,7 +175,7 @@ func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick fun
 	})
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
-			w := &worker{judging: j, stock: st, weighed: weighed, readsPlaces: j.set.ReadsPlaces(), readsPackages: j.set.ReadsPackages(), memo: policy.Memo{Most: int(most)}}
+			w := &worker{judging: j, stock: st, readsPlaces: j.set.ReadsPlaces(), readsPackages: j.set.ReadsPackages(), memo: policy.Memo{Most: int(st.heavy)}}
 			for page := range pages {
 				n, err := s.judgePage(ctx, w, page, pick)
 				if err != nil {
@@ -191,7 +186,7 @@ func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick fun
 			return nil
 		})
 	}
-	err = group.Wait()
+	err := group.Wait()
 	return count.Load(), err
 }
 

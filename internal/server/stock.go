@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
@@ -20,12 +21,14 @@ type stock struct {
 	places    places   // where in packages
 	catalogue intel.Catalogue
 	judged    *intel.Judged
+	weighed   []weighed // by place in packages
+	heavy     int32     // how many findings a verdict can rest on
 	// likelihood: a changed EPSS score counts as a change.
 	likelihood bool
 }
 
-// takeStock reads all packages and judges them.
-func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, likelihood bool) (*stock, error) {
+// takeStock reads all packages, judges them, and weighs what is found.
+func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, j *judging, likelihood bool) (*stock, error) {
 	all, err := s.store.Stock(ctx)
 	if err != nil {
 		return nil, err
@@ -38,8 +41,70 @@ func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, likelihood b
 		st.numbers[i] = st.catalogue.Number(intel.JudgeableOf(p.Distro, &p.Package, owners[owned{p.Distro, p.Package.Owner}]))
 	}
 	st.catalogue.Close()
-	st.judged, err = bundle.JudgeAll(ctx, &st.catalogue, likelihood)
-	return st, err
+	scale := st.newScale(j)
+	if st.judged, err = bundle.JudgeAll(ctx, &st.catalogue, likelihood, scale.weigh); err != nil {
+		return nil, err
+	}
+	for i := range st.weighed {
+		st.weighed[i].first = st.heavy
+		st.heavy += int32(len(st.weighed[i].heavy))
+	}
+	bundle.Forget() // its advisories too: what matters of them is weighed
+	return st, nil
+}
+
+// scale weighs what is found of packages. It is safe for concurrent use with
+// different numbers.
+type scale struct {
+	*judging
+	stock *stock
+	texts bool
+	// The packages of number n are places[begins[n]:begins[n+1]].
+	begins, places []int32
+}
+
+func (st *stock) newScale(j *judging) *scale {
+	st.weighed = make([]weighed, len(st.packages))
+	sc := &scale{judging: j, stock: st, texts: j.set.ReadsTexts(), begins: make([]int32, len(st.catalogue.List())+1), places: make([]int32, len(st.packages))}
+	for _, n := range st.numbers {
+		sc.begins[n+1]++
+	}
+	for n := range st.catalogue.List() {
+		sc.begins[n+1] += sc.begins[n]
+	}
+	next := slices.Clone(sc.begins)
+	for i, n := range st.numbers {
+		st.weighed[i].standing.Worst = -1
+		sc.places[next[n]] = int32(i)
+		next[n]++
+	}
+	return sc
+}
+
+// weigh sums up what is found of the packages of a number.
+func (sc *scale) weigh(number uint32, found []event.Finding) {
+	standing := store.StandingOf(found, 0)
+	for _, place := range sc.places[sc.begins[number]:sc.begins[number+1]] {
+		sc.stock.weighed[place].standing = standing
+	}
+	for k := range found {
+		weighs := sc.set.Weighs(&found[k])
+		if !weighs && !sc.said.Any() {
+			continue
+		}
+		for _, place := range sc.places[sc.begins[number]:sc.begins[number+1]] {
+			f, out := found[k], &sc.stock.weighed[place]
+			f.Package = sc.stock.packages[place].Package
+			out.stated = out.stated || sc.said.Mention(&f)
+			if !weighs {
+				continue
+			}
+			if !sc.texts {
+				f.Ratings, f.Title, f.URL = nil, "", ""
+			}
+			out.heavy = append(out.heavy, f)
+		}
+	}
 }
 
 // places says where in the stock a row is; its pages hold the rows whose numbers
@@ -116,36 +181,6 @@ type weighed struct {
 	stated   bool            // a VEX document speaks of one of its findings
 }
 
-// weigh sums up what is found of each package.
-func (st *stock) weigh(ctx context.Context, j *judging) (out []weighed, count int32, err error) {
-	out = make([]weighed, len(st.packages))
-	texts := j.set.ReadsTexts()
-	for i := range st.packages {
-		found, err := st.judged.Findings(ctx, st.numbers[i])
-		if err != nil {
-			return nil, 0, err
-		}
-		out[i].standing, out[i].first = store.StandingOf(found, 0), count
-		for k := range found {
-			weighs := j.set.Weighs(&found[k])
-			if !weighs && !j.said.Any() {
-				continue
-			}
-			f := found[k]
-			f.Package = st.packages[i].Package
-			if !texts {
-				f.Ratings, f.Title, f.URL = nil, "", ""
-			}
-			out[i].stated = out[i].stated || j.said.Mention(&f)
-			if weighs {
-				out[i].heavy = append(out[i].heavy, f)
-				count++
-			}
-		}
-	}
-	return out, count, nil
-}
-
 // judge gives an inventory its findings and a verdict; nil when that takes the
 // whole report, which knows where each package lies.
 func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
@@ -168,7 +203,7 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 			return nil, nil
 		}
 		w.numbers = append(w.numbers, st.numbers[at])
-		x := &w.weighed[at]
+		x := &st.weighed[at]
 		if x.stated { // whether that counts depends on the image
 			return nil, nil
 		}
@@ -194,7 +229,6 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 type worker struct {
 	*judging
 	stock                      *stock
-	weighed                    []weighed // by place in the stock
 	readsPlaces, readsPackages bool
 	memo                       policy.Memo
 	numbers                    []uint32 // of the inventory
