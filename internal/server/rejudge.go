@@ -86,6 +86,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
+	packages := len(st.packages)
 	changed, r, err := s.compare(ctx, st, judged, before)
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
-	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(st.packages), "changed", r.Changed, "images", count, "took", time.Since(started).Round(time.Millisecond))
+	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", packages, "changed", r.Changed, "images", count, "took", time.Since(started).Round(time.Millisecond))
 	_, err = s.store.PruneThings(ctx)
 	return err
 }
@@ -150,9 +151,12 @@ func (s *Server) compare(ctx context.Context, st *stock, judged string, before *
 	return changed, r, s.store.SetAffected(ctx, batch)
 }
 
-// judgeStock judges the inventories that pick picks. No more than a page of
-// them for each core is in memory.
+// judgeStock judges the inventories that pick picks, and uses the stock up. No
+// more than a page of them for each core is in memory.
 func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
+	if !j.set.ReadsPackages() { // what is found of them holds what is needed
+		st.packages = nil
+	}
 	pages := make(chan []store.Inventory)
 	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)

@@ -77,7 +77,7 @@ func (s *Store) Looked(ctx context.Context, digest string) ([]string, error) {
 
 // inventoryPage is how many inventories are in memory at a time, for each one
 // who reads.
-const inventoryPage = 500
+const inventoryPage = 128
 
 // Inventories reads inventories, a page after the image numbered after, in the
 // order of their numbers; next is 0 at the end. Images that came later have
