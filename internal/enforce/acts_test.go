@@ -175,6 +175,8 @@ func actions() map[string]func([]string) error {
 			_, err := os.ReadFile(a[0])
 			return err
 		},
+		"rename": func(a []string) error { return os.Rename(a[0], a[1]) },
+		"link":   func(a []string) error { return os.Link(a[0], a[1]) },
 		"rewrite": func(a []string) error { // writes what it reads
 			old, err := os.ReadFile(a[0])
 			if err != nil {

@@ -31,7 +31,7 @@ func TestKernelWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A file that the kernel asks nobody about hides none of the others.
-	if err := g.Watch("/proc/version", dir+"/exact", dir+"/d/*"); err != nil {
+	if err := g.Watch("/proc/version", dir+"/exact", dir+"/d/*", dir+"/absent"); err != nil {
 		t.Fatal(err)
 	}
 	b := g.box()
@@ -51,6 +51,24 @@ func TestKernelWatch(t *testing.T) {
 		t.Errorf("event: %+v %+v", e.File, e.Process)
 	}
 	g.wait("read", func(e event.Event) bool { return e.File != nil && e.File.Path == dir+"/d/x" && !e.File.Write })
+	if g.Objects().Quiet {
+		// What is put into place without being opened there is told like what was
+		// written there: under a name that nobody had, over another file, as a link.
+		for !strings.Contains(g.told(), dir+"/absent") {
+			b.act("link %s/other %s/absent", dir, dir)
+			_ = os.Remove(dir + "/absent") // it is tried until it is told
+		}
+		if e := g.wait("absent", func(e event.Event) bool { return e.File != nil && e.File.Path == dir+"/absent" }); !e.File.Write || e.Process.Path == "" {
+			t.Errorf("event: %+v %+v", e.File, e.Process)
+		}
+		for name, act := range map[string]string{"moved": "rename %s/spare %s/d/moved", "linked": "link %s/exact %s/d/linked"} {
+			if err := os.WriteFile(dir+"/spare", nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			b.act(act, dir, dir)
+			g.wait(name, func(e event.Event) bool { return e.File != nil && e.File.Path == dir+"/d/"+name && e.File.Write })
+		}
+	}
 	if strings.Contains(g.told(), dir+"/other") || strings.Contains(g.told(), "/e/y") {
 		t.Errorf("unwatched files were told:\n%s", g.told())
 	}

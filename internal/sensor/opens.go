@@ -31,6 +31,8 @@ type opens struct {
 	group  *os.File
 	told   chan event.Event
 
+	changes *changes // nil: this kernel cannot tell of them
+
 	mu    sync.Mutex
 	files map[bpf.FileKey]marked
 }
@@ -50,7 +52,10 @@ func newOpens(s *Sensor) (*opens, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask about openings: fanotify_init: %w", err)
 	}
-	return &opens{sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), told: make(chan event.Event, 1024), files: map[bpf.FileKey]marked{}}, nil
+	return &opens{
+		sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), told: make(chan event.Event, 1024),
+		changes: newChanges(s), files: map[bpf.FileKey]marked{},
+	}, nil
 }
 
 // run answers until the group is closed.
@@ -235,6 +240,9 @@ func (o *opens) forget(container string) {
 			delete(o.files, key)
 		}
 	}
+	if o.changes != nil {
+		o.changes.forget(container)
+	}
 }
 
 // markReleaseAgents marks the files of the host by which a cgroup hierarchy
@@ -262,10 +270,14 @@ func (o *opens) markReleaseAgents() error {
 // markWatched marks the watched files below a root. What is made there later is
 // not asked about unless its folder is watched; what the kernel asks nothing about,
 // as in /proc, is left out.
-func (o *opens) markWatched(root int, container string, patterns []string) {
+func (o *opens) markWatched(root int, container string, pid int, patterns []string) {
+	c, _, known := o.sensor.objects.containerOf(pid)
 	for _, pattern := range patterns {
 		base := strings.TrimSuffix(strings.TrimSuffix(pattern, "/**"), "/*")
 		_ = o.markBelow(root, base, marked{path: base, control: bpf.NoControl, owner: container})
+		if known && o.changes != nil {
+			_ = o.changes.watch(root, pattern, c) // the openings are asked about all the same
+		}
 	}
 }
 
@@ -418,7 +430,7 @@ func (o *opens) markContainer(id string, pid int) bool {
 		return false
 	}
 	defer unix.Close(root)
-	o.markWatched(root, id, o.sensor.objects.Watched())
+	o.markWatched(root, id, pid, o.sensor.objects.Watched())
 	return true
 }
 

@@ -147,9 +147,15 @@ func (s *Sensor) ask(ctx context.Context, handle func(event.Event)) (stop func()
 			s.hand(ev, handle)
 		}
 	})
+	if o.changes != nil {
+		group.Go(func() { o.changes.run(handle) })
+	}
 	return func() {
 		cancel()
 		_ = o.group.Close() // grants what waits
+		if o.changes != nil {
+			_ = o.changes.group.Close()
+		}
 		group.Wait()
 	}, nil
 }

@@ -80,6 +80,19 @@ func (t *tree) get(id string) (event.Process, bool) {
 	return p, ok
 }
 
+// byPID is what is known of the process that had this pid last; empty when
+// nothing is.
+func (t *tree) byPID(pid int) (found event.Process) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.nodes {
+		if p.PID == pid && (found.ID == "" || p.Started.After(found.Started)) {
+			found = p
+		}
+	}
+	return found
+}
+
 // ancestry returns a process and its ancestors, the oldest first.
 func (t *tree) ancestry(id string) []event.Process {
 	t.mu.Lock()
