@@ -31,6 +31,9 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 		a.handleContainer(ctx, ev)
 		return
 	}
+	if id != "" && id == a.opts.Own {
+		return // what this agent does itself would be told as an attack
+	}
 	container, run := a.containers.peek(id)
 	ev.Container = mergeContainer(*ev.Container, container)
 	var tree []event.Process
