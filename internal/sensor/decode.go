@@ -120,7 +120,7 @@ func (d *decoder) start(h *bpf.Head, kind event.Kind) record {
 		Time: at,
 		Host: d.host,
 	}
-	if h.Id[0] != 0 { // else the host's
+	if h.Id[0] != 0 || kind != event.KindExec { // else the host's kernel's
 		e.Container = &event.Container{ID: text(h.Id[:]), CgroupID: h.Cgroup}
 	}
 	if h.Pid != 0 {
@@ -202,9 +202,6 @@ func (d *decoder) flow(r *bpf.FlowEvent) record {
 
 func (d *decoder) container(r *bpf.ContainerEvent) record {
 	rec := d.start(&r.Head, event.KindContainer)
-	if rec.event.Container == nil {
-		rec.event.Container = &event.Container{CgroupID: r.Head.Cgroup}
-	}
 	rec.event.Container.Started = time.Unix(0, r.StartedReal)
 	code, message := event.NoticeAppeared, "a container's cgroup appeared"
 	if r.Gone != 0 {
