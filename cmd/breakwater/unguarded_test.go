@@ -30,6 +30,11 @@ func TestUpWithoutAKernelPart(t *testing.T) {
 			h.until("what policy refuses is stopped", func() bool {
 				return h.engine.MustRun(t, "inspect", "-f", "{{.State.Running}}", "refused") == "false"
 			})
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("the host says %+v", h.status())
+				}
+			})
 			h.until("the host says how far each container is guarded, and its image is judged", func() bool {
 				st, modes, judged := h.status(), map[string]string{}, 0
 				for _, g := range st.Containers {
