@@ -91,7 +91,15 @@ func TestServerAndAgent(t *testing.T) {
 	if h.marked("alone") || h.marked("late") {
 		t.Error("without a server, a program that was not in the image ran")
 	}
-	serve()
+	again := serve()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server said:\n%s", again.said())
+			for _, inc := range h.incidents(nil) {
+				t.Logf("it has: %s", inc.Sentence)
+			}
+		}
+	})
 	h.incidentsOf("web", 2, driftIncidents())
 	h.incidentsOf("late", 1, driftIncidents())
 	if got := h.incidents(driftIncidents()); len(got) != 3 {
