@@ -101,7 +101,7 @@ func debian(n, level int) event.Package {
 	return event.Package{Name: name, Version: version, Ecosystem: "Debian:12", PURL: "pkg:deb/debian/" + name + "@" + version, Arch: "amd64", Path: "var/lib/dpkg/status"}
 }
 
-func (f *fleet) library(e ecosystem) event.Package {
+func (f *fleet) dependency(e ecosystem) event.Package {
 	n := int(f.draws[e.name].Uint64()*7919) % int(e.names)
 	name := inteltest.Name(e.name, n)
 	v := (n*31 + f.random.IntN(12)) % 997
@@ -117,11 +117,11 @@ func (f *fleet) image(n int) report.Report {
 	case build == 0:
 		f.app = nil
 		for range 20 + f.random.IntN(180) {
-			f.app = append(f.app, f.library(e))
+			f.app = append(f.app, f.dependency(e))
 		}
 	case build%5 != 0:
 		for range 1 + f.random.IntN(4) {
-			f.app[f.random.IntN(len(f.app))] = f.library(e)
+			f.app[f.random.IntN(len(f.app))] = f.dependency(e)
 		}
 	}
 	rep := report.Report{
