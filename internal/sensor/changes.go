@@ -160,15 +160,10 @@ func (c *changes) run(handle func(event.Event)) {
 		if err != nil {
 			return // closed, or nothing to read from any more
 		}
-		for b := buf[:n]; len(b) >= int(unsafe.Sizeof(unix.FanotifyEventMetadata{})); {
-			m := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
-			if int(m.Event_len) < int(m.Metadata_len) || int(m.Event_len) > len(b) {
-				break
-			}
-			if key, name, ok := entryOf(b[m.Metadata_len:m.Event_len]); ok {
+		for m, info := range fanotifyRecords(buf[:n]) {
+			if key, name, ok := entryOf(info); ok {
 				c.tell(key, name, m.Mask, int(m.Pid), handle)
 			}
-			b = b[m.Event_len:]
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,9 +59,11 @@ func newOpens(s *Sensor) (*opens, error) {
 	}, nil
 }
 
-// run answers until the group is closed.
+// run answers until the group is closed. When nothing can be read any more it
+// closes the group itself: whoever waits goes on.
 func (o *opens) run() error {
 	defer close(o.told)
+	defer o.group.Close()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := o.group.Read(buf)
@@ -70,15 +73,26 @@ func (o *opens) run() error {
 		if err != nil {
 			return fmt.Errorf("read what is asked about openings: %w", err)
 		}
-		for b := buf[:n]; len(b) >= int(unsafe.Sizeof(unix.FanotifyEventMetadata{})); {
-			m := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
-			if m.Event_len < uint32(unsafe.Sizeof(*m)) || int(m.Event_len) > len(b) {
-				break
-			}
+		for m := range fanotifyRecords(buf[:n]) {
 			if m.Fd >= 0 {
 				o.answer(m)
 			}
-			b = b[m.Event_len:]
+		}
+	}
+}
+
+// fanotifyRecords cuts what was read from a group into its records, each with the
+// information behind it (fanotify(7)).
+func fanotifyRecords(b []byte) iter.Seq2[*unix.FanotifyEventMetadata, []byte] {
+	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
+	return func(yield func(*unix.FanotifyEventMetadata, []byte) bool) {
+		for len(b) >= size {
+			m := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
+			end := int(m.Event_len)
+			if end < size || end > len(b) || !yield(m, b[size:end]) {
+				return
+			}
+			b = b[end:]
 		}
 	}
 }
