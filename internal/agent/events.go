@@ -168,7 +168,7 @@ func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
 	switch c.Phase {
 	case workload.PhaseStarted:
 		if a.opts.Unguarded != "" {
-			a.engineStarted(ctx, c.ID, false)
+			a.engineStarted(ctx, c.ID, c.At.Before(a.started))
 		}
 	case workload.PhaseEnded:
 		if a.opts.Unguarded != "" {

@@ -219,7 +219,7 @@ func capabilities(added []string) []string {
 }
 
 func toChange(m events.Message) (Change, bool) {
-	c := Change{ID: m.Actor.ID}
+	c := Change{ID: m.Actor.ID, At: time.Unix(0, m.TimeNano)}
 	switch m.Action {
 	case events.ActionCreate:
 		c.Phase = PhaseCreated

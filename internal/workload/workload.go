@@ -7,6 +7,7 @@ package workload
 import (
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -41,4 +42,7 @@ const (
 type Change struct {
 	ID    string
 	Phase Phase
+	// At is when, by the engine's clock: its stream begins with the whole second
+	// that it is asked in, and so may tell of what was before.
+	At time.Time
 }
