@@ -22,6 +22,7 @@ const (
 	LSMByHelperMapDecisions       = "decisions"
 	LSMByHelperMapEngineSockets   = "engine_sockets"
 	LSMByHelperMapEvents          = "events"
+	LSMByHelperMapFamiliar        = "familiar"
 	LSMByHelperMapFlows           = "flows"
 	LSMByHelperMapInitPrograms    = "init_programs"
 	LSMByHelperMapLeaves          = "leaves"
@@ -31,6 +32,7 @@ const (
 	LSMByHelperMapSeen            = "seen"
 	LSMByHelperMapSettings        = "settings"
 	LSMByHelperMapSlots           = "slots"
+	LSMByHelperMapStrangers       = "strangers"
 	LSMByHelperMapTaskWork        = "task_work"
 	LSMByHelperProgOnBprmCheck    = "on_bprm_check"
 	LSMByHelperProgOnFileOpen     = "on_file_open"
@@ -98,6 +100,7 @@ type LSMByHelperMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -107,6 +110,7 @@ type LSMByHelperMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 	TaskWork      *ebpf.MapSpec `ebpf:"task_work"`
 }
 
@@ -142,6 +146,7 @@ type LSMByHelperMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -151,6 +156,7 @@ type LSMByHelperMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 	TaskWork      *ebpf.Map `ebpf:"task_work"`
 }
 
@@ -162,6 +168,7 @@ func (m *LSMByHelperMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -171,6 +178,7 @@ func (m *LSMByHelperMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 		m.TaskWork,
 	)
 }

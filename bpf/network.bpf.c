@@ -14,6 +14,7 @@
 #include "include/maps.h"
 #include "include/who.h"
 #include "include/emit.h"
+#include "include/introduce.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -77,7 +78,10 @@ static __always_inline bool peer_allowed(struct who *w, struct peer *p, u32 *rul
 static __always_inline void emit_net(struct who *w, struct peer *p, u8 kind, u8 outcome, u32 rule,
 				     u64 repeats)
 {
-	struct net_event *e = reserve(struct net_event, kind, outcome);
+	struct net_event *e;
+
+	introduce(w, current_task(), outcome);
+	e = reserve(struct net_event, kind, outcome);
 
 	if (!e) {
 		count_dropped(kind, outcome);
@@ -488,6 +492,7 @@ int on_device(struct bpf_cgroup_dev_ctx *ctx)
 		return 1;
 	mode = w.slot->mode[CONTROL_DEVICE];
 	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
+	introduce(&w, current_task(), outcome);
 	e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
 	if (!e) {
 		count_dropped(KIND_PRIVILEGE, outcome);

@@ -22,6 +22,7 @@ const (
 	NetworkByHelperMapDecisions     = "decisions"
 	NetworkByHelperMapEngineSockets = "engine_sockets"
 	NetworkByHelperMapEvents        = "events"
+	NetworkByHelperMapFamiliar      = "familiar"
 	NetworkByHelperMapFlows         = "flows"
 	NetworkByHelperMapInitPrograms  = "init_programs"
 	NetworkByHelperMapLeaves        = "leaves"
@@ -31,6 +32,7 @@ const (
 	NetworkByHelperMapSeen          = "seen"
 	NetworkByHelperMapSettings      = "settings"
 	NetworkByHelperMapSlots         = "slots"
+	NetworkByHelperMapStrangers     = "strangers"
 	NetworkByHelperProgOnConnect4   = "on_connect4"
 	NetworkByHelperProgOnConnect6   = "on_connect6"
 	NetworkByHelperProgOnDevice     = "on_device"
@@ -103,6 +105,7 @@ type NetworkByHelperMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -112,6 +115,7 @@ type NetworkByHelperMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // NetworkByHelperVariableSpecs contains global variables before they are loaded into the kernel.
@@ -146,6 +150,7 @@ type NetworkByHelperMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -155,6 +160,7 @@ type NetworkByHelperMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *NetworkByHelperMaps) Close() error {
@@ -165,6 +171,7 @@ func (m *NetworkByHelperMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -174,6 +181,7 @@ func (m *NetworkByHelperMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

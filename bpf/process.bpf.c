@@ -13,6 +13,8 @@
 #include "include/maps.h"
 #include "include/who.h"
 #include "include/emit.h"
+#include "include/introduce.h"
+#include "include/digest.h"
 #include "include/path.h"
 #include "include/exec.h"
 
@@ -25,6 +27,14 @@ struct {
 	__uint(max_entries, 1);
 } exec_work SEC(".maps");
 
+// Where an execution is put together before it is known whether to tell of it.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct exec_event);
+	__uint(max_entries, 1);
+} exec_room SEC(".maps");
+
 // The layouts that ride in the rings, for the Go side.
 const struct exec_event *unused_exec __attribute__((unused));
 const struct fork_event *unused_fork __attribute__((unused));
@@ -35,40 +45,18 @@ const struct flow_event *unused_flow __attribute__((unused));
 const struct container_event *unused_container __attribute__((unused));
 const struct privilege_event *unused_privilege __attribute__((unused));
 
-static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u16 told, u16 shares)
+static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u64 act, u16 shares)
 {
 	u32 tgid = READ(task, tgid);
 	struct proc p = {
 		.start = start_of(task),
 		.cgroup = cgroup,
 		.inside = inside,
-		.told = told,
+		.act = act,
 		.shares = shares,
 	};
 
 	bpf_map_update_elem(&procs, &tgid, &p, BPF_ANY);
-}
-
-// tell_fork sends the record of a process that makes another one before it
-// executed a program of its own. Most execute one at once, and that record
-// says the same: theirs is never sent.
-static __always_inline void tell_fork(struct who *w, struct task_struct *task)
-{
-	struct fork_event *e;
-
-	if (!w->proc || w->proc->told)
-		return;
-	if (!w->inside && in_host_mounts(task))
-		return; // the runtime's own set-up
-	w->proc->told = 1;
-	e = reserve(struct fork_event, KIND_FORK, 0);
-	if (!e) {
-		count_dropped(KIND_FORK, 0);
-		return;
-	}
-	fill_head(&e->head, w, KIND_FORK);
-	fill_task(&e->head, task);
-	submit_quietly(e, 0);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -93,9 +81,8 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		if (parents.proc)
 			parents.proc->shares = 1;
 	}
-	remember(child, w.cgroup, inside, 0, shares);
-	if (parents.proc)
-		tell_fork(&parents, parent);
+	// A child runs what its parent does until it executes something itself.
+	remember(child, w.cgroup, inside, parents.proc ? parents.proc->act : 0, shares);
 	return 0;
 }
 
@@ -148,6 +135,78 @@ static __always_inline int judge_helper(struct task_struct *task, struct linux_b
 	return 0;
 }
 
+// act_of digests an execution: whatever a detection could look at, who did it, and
+// how that one's program came to run. Not the numbers of processes, nor the time.
+static __always_inline u64 act_of(struct exec_event *e, struct work *work, struct task_struct *parent)
+{
+	struct config *c = configuration();
+	struct proc *p = proc_of(parent, READ(parent, tgid));
+	struct digest d;
+
+	if (!c)
+		return 0;
+	digest_begin(&d, c->secret);
+	digest_word(&d, e->head.cgroup);
+	digest_word(&d, p ? p->act : 0);
+	digest_word(&d, e->ino);
+	digest_word(&d, e->dev);
+	digest_word(&d, (u64)e->flags << 32 | e->euid);
+	digest_word(&d, e->caps);
+	digest_word(&d, (u64)e->head.uid << 32 | e->head.gid);
+	digest_word(&d, *(u64 *)e->head.comm);
+	digest_word(&d, *(u64 *)(e->head.comm + 8));
+	digest_bytes(&d, e->path, work->len, 256);
+	digest_bytes(&d, e->args, e->args_len, ARGS_LEN);
+	if (e->flags & EXEC_SCRIPT)
+		digest_bytes(&d, e->script, e->script_len, 256);
+	return digest_end(&d);
+}
+
+// passes_untold says of an execution that nothing is decided about whether it is
+// one that nothing came of before. What belongs to it is in the event's room.
+static __always_inline bool passes_untold(struct exec_event *e, struct work *work, struct who *w,
+					  struct task_struct *task, struct linux_binprm *bprm,
+					  struct task_struct *parent)
+{
+	struct repeats *f;
+	struct counter *n;
+
+	fill_exec(e, work, w, task, bprm, OUTCOME_NONE, MECHANISM_NONE);
+	e->act = act_of(e, work, parent);
+	if (w->proc)
+		w->proc->act = e->act;
+	f = bpf_map_lookup_elem(&familiar, &e->act);
+	if (!f)
+		return false;
+	__sync_fetch_and_add(&f->count, 1);
+	n = counter_of(KIND_EXEC, OUTCOME_NONE);
+	if (n)
+		n->repeated++;
+	return true;
+}
+
+// tell_exec sends an execution that nothing was decided about, unless it is
+// familiar.
+static __always_inline void tell_exec(struct work *work, struct who *w, struct task_struct *task,
+				      struct linux_binprm *bprm)
+{
+	struct task_struct *parent = READ(task, group_leader, real_parent);
+	struct exec_event *e;
+	u32 zero = 0;
+
+	e = bpf_map_lookup_elem(&exec_room, &zero);
+	if (!e)
+		return;
+	if (passes_untold(e, work, w, task, bprm, parent) && work->owner == bpf_get_current_pid_tgid())
+		return;
+	if (w->proc)
+		w->proc->told = TOLD_NOW | TOLD_ONCE;
+	introduce_lineage(w, parent, OUTCOME_NONE);
+	count_emitted(KIND_EXEC, OUTCOME_NONE);
+	if (bpf_ringbuf_output(&events, e, sizeof(*e), quietly()))
+		count_dropped(KIND_EXEC, OUTCOME_NONE);
+}
+
 SEC("raw_tp/sched_process_exec")
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -155,7 +214,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct linux_binprm *bprm = (void *)ctx->args[2];
 	struct who w = {};
 	struct work *work;
-	u32 zero = 0;
+	u32 zero = 0, tgid;
 	u8 outcome = OUTCOME_NONE, mechanism = MECHANISM_NONE;
 	u64 self = bpf_get_current_pid_tgid();
 
@@ -166,10 +225,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	if (w.proc && w.proc->inside && w.proc->cgroup == w.cgroup) {
-		w.proc->told = 1;
+		w.proc->told &= ~TOLD_NOW;
 		w.proc->shares = 0; // exec gives it a table of its own
 	} else {
-		remember(task, w.cgroup, 1, 1, 0);
+		remember(task, w.cgroup, 1, 0, 0);
+		tgid = self >> 32;
+		w.proc = bpf_map_lookup_elem(&procs, &tgid);
 	}
 	work = bpf_map_lookup_elem(&exec_work, &zero);
 	if (!work)
@@ -189,9 +250,33 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		mechanism = MECHANISM_EXEC_KILL;
 	} else if (work->mode == MODE_DETECT) {
 		outcome = OUTCOME_DETECTED;
+	} else {
+		tell_exec(work, &w, task, bprm);
+		return 0;
 	}
+	if (w.proc)
+		w.proc->told = TOLD_NOW | TOLD_ONCE;
+	introduce_lineage(&w, READ(task, group_leader, real_parent), outcome);
 	emit_exec(work, &w, task, bprm, outcome, mechanism);
 	return 0;
+}
+
+// forget ends what is known of a process; false: nobody was told of it. What it
+// ran is kept for a while, for events that come late.
+static __always_inline bool forget(struct proc *p, u32 tgid)
+{
+	struct stranger u = {};
+	bool told = true;
+
+	if (p) {
+		told = p->told & TOLD_ONCE;
+		u.start = p->start;
+		u.act = p->act;
+	}
+	bpf_map_delete_elem(&procs, &tgid);
+	if (p && !told)
+		bpf_map_update_elem(&strangers, &tgid, &u, BPF_ANY);
+	return told;
 }
 
 SEC("raw_tp/sched_process_exit")
@@ -200,14 +285,18 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (void *)ctx->args[0];
 	struct exit_event *e;
 	struct who w = {};
-	u32 tgid;
+	struct counter *n;
 
 	if (!find_me(&w, task))
 		return 0;
 	if (READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
-	tgid = READ(task, tgid);
-	bpf_map_delete_elem(&procs, &tgid);
+	if (!forget(w.proc, READ(task, tgid))) {
+		n = counter_of(KIND_EXIT, OUTCOME_NONE);
+		if (n)
+			n->repeated++;
+		return 0;
+	}
 	if (!w.inside && in_host_mounts(task))
 		return 0;
 	e = reserve(struct exit_event, KIND_EXIT, 0);

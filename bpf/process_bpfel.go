@@ -22,6 +22,7 @@ type ProcessConfig struct {
 	Hierarchy   uint32
 	Flags       uint32
 	Under       uint64
+	Secret      [2]uint64
 }
 
 type ProcessContainer struct {
@@ -50,18 +51,19 @@ type ProcessCounter struct {
 }
 
 type ProcessExecEvent struct {
-	_       structs.HostLayout
-	Head    ProcessHead
-	Ino     uint64
-	Dev     uint64
-	Flags   uint32
-	ArgsLen uint32
-	Caps    uint64
-	Euid    uint32
-	Pad     uint32
-	Path    [256]uint8
-	Script  [256]uint8
-	Args    [384]uint8
+	_         structs.HostLayout
+	Head      ProcessHead
+	Ino       uint64
+	Dev       uint64
+	Flags     uint32
+	ArgsLen   uint32
+	Caps      uint64
+	Act       uint64
+	Euid      uint32
+	ScriptLen uint32
+	Path      [256]uint8
+	Script    [256]uint8
+	Args      [384]uint8
 }
 
 type ProcessExitEvent struct {
@@ -110,6 +112,7 @@ type ProcessFlowEvent struct {
 type ProcessForkEvent struct {
 	_    structs.HostLayout
 	Head ProcessHead
+	Act  uint64
 }
 
 type ProcessHead struct {
@@ -220,9 +223,15 @@ type ProcessProc struct {
 	_      structs.HostLayout
 	Start  uint64
 	Cgroup uint64
+	Act    uint64
 	Inside uint32
 	Told   uint16
 	Shares uint16
+}
+
+type ProcessRepeats struct {
+	_     structs.HostLayout
+	Count uint64
 }
 
 type ProcessSeen struct {
@@ -249,6 +258,12 @@ type ProcessSlot struct {
 	Used       uint32
 	Mode       [32]uint8
 	Content    [32]uint8
+}
+
+type ProcessStranger struct {
+	_     structs.HostLayout
+	Start uint64
+	Act   uint64
 }
 
 type ProcessWork struct {
@@ -280,7 +295,9 @@ const (
 	ProcessMapDecisions       = "decisions"
 	ProcessMapEngineSockets   = "engine_sockets"
 	ProcessMapEvents          = "events"
+	ProcessMapExecRoom        = "exec_room"
 	ProcessMapExecWork        = "exec_work"
+	ProcessMapFamiliar        = "familiar"
 	ProcessMapFlows           = "flows"
 	ProcessMapInitPrograms    = "init_programs"
 	ProcessMapLeaves          = "leaves"
@@ -290,6 +307,7 @@ const (
 	ProcessMapSeen            = "seen"
 	ProcessMapSettings        = "settings"
 	ProcessMapSlots           = "slots"
+	ProcessMapStrangers       = "strangers"
 	ProcessProgOnCgroupMkdir  = "on_cgroup_mkdir"
 	ProcessProgOnCgroupRmdir  = "on_cgroup_rmdir"
 	ProcessProgOnExec         = "on_exec"
@@ -364,7 +382,9 @@ type ProcessMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	ExecRoom      *ebpf.MapSpec `ebpf:"exec_room"`
 	ExecWork      *ebpf.MapSpec `ebpf:"exec_work"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -374,6 +394,7 @@ type ProcessMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -416,7 +437,9 @@ type ProcessMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	ExecRoom      *ebpf.Map `ebpf:"exec_room"`
 	ExecWork      *ebpf.Map `ebpf:"exec_work"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -426,6 +449,7 @@ type ProcessMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *ProcessMaps) Close() error {
@@ -436,7 +460,9 @@ func (m *ProcessMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.ExecRoom,
 		m.ExecWork,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -446,6 +472,7 @@ func (m *ProcessMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

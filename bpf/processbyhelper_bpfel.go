@@ -22,7 +22,9 @@ const (
 	ProcessByHelperMapDecisions       = "decisions"
 	ProcessByHelperMapEngineSockets   = "engine_sockets"
 	ProcessByHelperMapEvents          = "events"
+	ProcessByHelperMapExecRoom        = "exec_room"
 	ProcessByHelperMapExecWork        = "exec_work"
+	ProcessByHelperMapFamiliar        = "familiar"
 	ProcessByHelperMapFlows           = "flows"
 	ProcessByHelperMapInitPrograms    = "init_programs"
 	ProcessByHelperMapLeaves          = "leaves"
@@ -32,6 +34,7 @@ const (
 	ProcessByHelperMapSeen            = "seen"
 	ProcessByHelperMapSettings        = "settings"
 	ProcessByHelperMapSlots           = "slots"
+	ProcessByHelperMapStrangers       = "strangers"
 	ProcessByHelperProgOnCgroupMkdir  = "on_cgroup_mkdir"
 	ProcessByHelperProgOnCgroupRmdir  = "on_cgroup_rmdir"
 	ProcessByHelperProgOnExec         = "on_exec"
@@ -106,7 +109,9 @@ type ProcessByHelperMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	ExecRoom      *ebpf.MapSpec `ebpf:"exec_room"`
 	ExecWork      *ebpf.MapSpec `ebpf:"exec_work"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -116,6 +121,7 @@ type ProcessByHelperMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // ProcessByHelperVariableSpecs contains global variables before they are loaded into the kernel.
@@ -158,7 +164,9 @@ type ProcessByHelperMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	ExecRoom      *ebpf.Map `ebpf:"exec_room"`
 	ExecWork      *ebpf.Map `ebpf:"exec_work"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -168,6 +176,7 @@ type ProcessByHelperMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *ProcessByHelperMaps) Close() error {
@@ -178,7 +187,9 @@ func (m *ProcessByHelperMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.ExecRoom,
 		m.ExecWork,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -188,6 +199,7 @@ func (m *ProcessByHelperMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

@@ -22,6 +22,7 @@ const (
 	RightMapDecisions     = "decisions"
 	RightMapEngineSockets = "engine_sockets"
 	RightMapEvents        = "events"
+	RightMapFamiliar      = "familiar"
 	RightMapFlows         = "flows"
 	RightMapInitPrograms  = "init_programs"
 	RightMapLeaves        = "leaves"
@@ -31,6 +32,7 @@ const (
 	RightMapSeen          = "seen"
 	RightMapSettings      = "settings"
 	RightMapSlots         = "slots"
+	RightMapStrangers     = "strangers"
 	RightProgOnLsmBpf     = "on_lsm_bpf"
 	RightProgOnLsmCapable = "on_lsm_capable"
 )
@@ -91,6 +93,7 @@ type RightMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -100,6 +103,7 @@ type RightMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // RightVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,6 +138,7 @@ type RightMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -143,6 +148,7 @@ type RightMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *RightMaps) Close() error {
@@ -153,6 +159,7 @@ func (m *RightMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -162,6 +169,7 @@ func (m *RightMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

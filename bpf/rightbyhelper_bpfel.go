@@ -22,6 +22,7 @@ const (
 	RightByHelperMapDecisions     = "decisions"
 	RightByHelperMapEngineSockets = "engine_sockets"
 	RightByHelperMapEvents        = "events"
+	RightByHelperMapFamiliar      = "familiar"
 	RightByHelperMapFlows         = "flows"
 	RightByHelperMapInitPrograms  = "init_programs"
 	RightByHelperMapLeaves        = "leaves"
@@ -31,6 +32,7 @@ const (
 	RightByHelperMapSeen          = "seen"
 	RightByHelperMapSettings      = "settings"
 	RightByHelperMapSlots         = "slots"
+	RightByHelperMapStrangers     = "strangers"
 	RightByHelperProgOnLsmBpf     = "on_lsm_bpf"
 	RightByHelperProgOnLsmCapable = "on_lsm_capable"
 )
@@ -91,6 +93,7 @@ type RightByHelperMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -100,6 +103,7 @@ type RightByHelperMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // RightByHelperVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,6 +138,7 @@ type RightByHelperMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -143,6 +148,7 @@ type RightByHelperMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *RightByHelperMaps) Close() error {
@@ -153,6 +159,7 @@ func (m *RightByHelperMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -162,6 +169,7 @@ func (m *RightByHelperMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

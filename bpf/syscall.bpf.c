@@ -17,6 +17,7 @@
 #include "include/maps.h"
 #include "include/who.h"
 #include "include/emit.h"
+#include "include/introduce.h"
 #include "include/path.h"
 #include "include/exec.h"
 #include "include/open.h"

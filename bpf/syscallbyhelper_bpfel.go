@@ -22,6 +22,7 @@ const (
 	SyscallByHelperMapDecisions     = "decisions"
 	SyscallByHelperMapEngineSockets = "engine_sockets"
 	SyscallByHelperMapEvents        = "events"
+	SyscallByHelperMapFamiliar      = "familiar"
 	SyscallByHelperMapFlows         = "flows"
 	SyscallByHelperMapInitPrograms  = "init_programs"
 	SyscallByHelperMapLeaves        = "leaves"
@@ -32,6 +33,7 @@ const (
 	SyscallByHelperMapSeen          = "seen"
 	SyscallByHelperMapSettings      = "settings"
 	SyscallByHelperMapSlots         = "slots"
+	SyscallByHelperMapStrangers     = "strangers"
 	SyscallByHelperProgOnSysExit    = "on_sys_exit"
 )
 
@@ -90,6 +92,7 @@ type SyscallByHelperMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -100,6 +103,7 @@ type SyscallByHelperMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // SyscallByHelperVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,6 +138,7 @@ type SyscallByHelperMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -144,6 +149,7 @@ type SyscallByHelperMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *SyscallByHelperMaps) Close() error {
@@ -154,6 +160,7 @@ func (m *SyscallByHelperMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -164,6 +171,7 @@ func (m *SyscallByHelperMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

@@ -11,6 +11,7 @@
 #include "include/maps.h"
 #include "include/who.h"
 #include "include/emit.h"
+#include "include/introduce.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -38,6 +39,7 @@ int on_sysctl(struct bpf_sysctl *ctx)
 			return 1;
 	mode = w.slot->mode[CONTROL_CORE_PATTERN];
 	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
+	introduce(&w, task, outcome);
 	e = reserve(struct open_event, KIND_OPEN, outcome);
 	if (e) {
 		fill_head(&e->head, &w, KIND_OPEN);

@@ -22,6 +22,7 @@ const (
 	SysctlMapDecisions     = "decisions"
 	SysctlMapEngineSockets = "engine_sockets"
 	SysctlMapEvents        = "events"
+	SysctlMapFamiliar      = "familiar"
 	SysctlMapFlows         = "flows"
 	SysctlMapInitPrograms  = "init_programs"
 	SysctlMapLeaves        = "leaves"
@@ -31,6 +32,7 @@ const (
 	SysctlMapSeen          = "seen"
 	SysctlMapSettings      = "settings"
 	SysctlMapSlots         = "slots"
+	SysctlMapStrangers     = "strangers"
 	SysctlProgOnSysctl     = "on_sysctl"
 )
 
@@ -89,6 +91,7 @@ type SysctlMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -98,6 +101,7 @@ type SysctlMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // SysctlVariableSpecs contains global variables before they are loaded into the kernel.
@@ -132,6 +136,7 @@ type SysctlMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -141,6 +146,7 @@ type SysctlMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *SysctlMaps) Close() error {
@@ -151,6 +157,7 @@ func (m *SysctlMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -160,6 +167,7 @@ func (m *SysctlMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

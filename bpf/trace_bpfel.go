@@ -22,6 +22,7 @@ const (
 	TraceMapDecisions     = "decisions"
 	TraceMapEngineSockets = "engine_sockets"
 	TraceMapEvents        = "events"
+	TraceMapFamiliar      = "familiar"
 	TraceMapFlows         = "flows"
 	TraceMapInitPrograms  = "init_programs"
 	TraceMapLeaves        = "leaves"
@@ -31,6 +32,7 @@ const (
 	TraceMapSeen          = "seen"
 	TraceMapSettings      = "settings"
 	TraceMapSlots         = "slots"
+	TraceMapStrangers     = "strangers"
 	TraceProgOnCapable    = "on_capable"
 	TraceProgOnDataReady  = "on_data_ready"
 )
@@ -91,6 +93,7 @@ type TraceMapSpecs struct {
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
 	EngineSockets *ebpf.MapSpec `ebpf:"engine_sockets"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Familiar      *ebpf.MapSpec `ebpf:"familiar"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	InitPrograms  *ebpf.MapSpec `ebpf:"init_programs"`
 	Leaves        *ebpf.MapSpec `ebpf:"leaves"`
@@ -100,6 +103,7 @@ type TraceMapSpecs struct {
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Strangers     *ebpf.MapSpec `ebpf:"strangers"`
 }
 
 // TraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,6 +138,7 @@ type TraceMaps struct {
 	Decisions     *ebpf.Map `ebpf:"decisions"`
 	EngineSockets *ebpf.Map `ebpf:"engine_sockets"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Familiar      *ebpf.Map `ebpf:"familiar"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	InitPrograms  *ebpf.Map `ebpf:"init_programs"`
 	Leaves        *ebpf.Map `ebpf:"leaves"`
@@ -143,6 +148,7 @@ type TraceMaps struct {
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Strangers     *ebpf.Map `ebpf:"strangers"`
 }
 
 func (m *TraceMaps) Close() error {
@@ -153,6 +159,7 @@ func (m *TraceMaps) Close() error {
 		m.Decisions,
 		m.EngineSockets,
 		m.Events,
+		m.Familiar,
 		m.Flows,
 		m.InitPrograms,
 		m.Leaves,
@@ -162,6 +169,7 @@ func (m *TraceMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Strangers,
 	)
 }
 

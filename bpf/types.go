@@ -15,6 +15,8 @@ type (
 	NetRules  = ProcessNetRules
 	FileKey   = ProcessFileKey
 	Counter   = ProcessCounter
+	Repeats   = ProcessRepeats
+	Stranger  = ProcessStranger
 
 	Head           = ProcessHead
 	ExecEvent      = ProcessExecEvent

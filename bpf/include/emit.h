@@ -71,15 +71,14 @@ static __always_inline void fill_head(struct head *h, struct who *w, u8 kind)
 // every now and then, and is woken when much has gathered.
 #define MUCH (1 << 20)
 
+static __always_inline u64 quietly(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > MUCH ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline void submit_quietly(void *e, u8 outcome)
 {
-	u64 flags = BPF_RB_NO_WAKEUP;
-
-	if (outcome)
-		flags = 0;
-	else if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > MUCH)
-		flags = BPF_RB_FORCE_WAKEUP;
-	bpf_ringbuf_submit(e, flags);
+	bpf_ringbuf_submit(e, outcome ? 0 : quietly());
 }
 
 // A container whose peers are refused in a storm is told of so often a second,

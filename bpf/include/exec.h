@@ -205,18 +205,14 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 		consider(w, who->slot, CONTROL_EXEC, rule);
 }
 
-static __always_inline void emit_exec(struct work *w, struct who *who, struct task_struct *task,
-				      struct linux_binprm *bprm, u8 outcome, u8 mechanism)
+static __always_inline void fill_exec(struct exec_event *e, struct work *w, struct who *who,
+				      struct task_struct *task, struct linux_binprm *bprm, u8 outcome,
+				      u8 mechanism)
 {
-	struct exec_event *e = reserve(struct exec_event, KIND_EXEC, outcome);
 	struct inode *inode = READ(bprm, file, f_inode);
 	unsigned long from, to;
 	struct cred *cred;
 
-	if (!e) {
-		count_dropped(KIND_EXEC, outcome);
-		return;
-	}
 	fill_head(&e->head, who, KIND_EXEC);
 	fill_task(&e->head, task);
 	e->head.control = w->control;
@@ -229,7 +225,7 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	e->flags = w->facts;
 	cred = READ(task, cred);
 	e->euid = READ(cred, euid.val);
-	e->pad = 0;
+	e->act = 0;
 	e->caps = 0;
 	bpf_probe_read_kernel(&e->caps, sizeof(e->caps), (void *)cred + bpf_core_field_offset(struct cred, cap_effective));
 	if (READ(task, signal, tty))
@@ -240,8 +236,12 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 	e->path[0] = 0;
 	bpf_probe_read_kernel_str(e->path, sizeof(e->path), w->key.path);
 	e->script[0] = 0;
-	if (w->facts & EXEC_SCRIPT)
-		bpf_probe_read_kernel_str(e->script, sizeof(e->script), READ(bprm, filename));
+	e->script_len = 0;
+	if (w->facts & EXEC_SCRIPT) {
+		long n = bpf_probe_read_kernel_str(e->script, sizeof(e->script), READ(bprm, filename));
+
+		e->script_len = n > 0 ? n : 0;
+	}
 	if (mechanism != MECHANISM_LSM) { // there the old program's arguments would be read
 		from = READ(task, mm, arg_start);
 		to = READ(task, mm, arg_end);
@@ -254,6 +254,18 @@ static __always_inline void emit_exec(struct work *w, struct who *who, struct ta
 				e->args_len = n;
 		}
 	}
+}
+
+static __always_inline void emit_exec(struct work *w, struct who *who, struct task_struct *task,
+				      struct linux_binprm *bprm, u8 outcome, u8 mechanism)
+{
+	struct exec_event *e = reserve(struct exec_event, KIND_EXEC, outcome);
+
+	if (!e) {
+		count_dropped(KIND_EXEC, outcome);
+		return;
+	}
+	fill_exec(e, w, who, task, bprm, outcome, mechanism);
 	submit_quietly(e, outcome);
 }
 

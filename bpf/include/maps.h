@@ -26,6 +26,8 @@ MAP(networks, BPF_MAP_TYPE_LPM_TRIE, struct net_key, struct net_rules, 65536, BP
 MAP(engine_sockets, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
 MAP(init_programs, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
 MAP(seen, BPF_MAP_TYPE_LRU_HASH, struct seen_key, struct seen, 16384, 0);
+MAP(familiar, BPF_MAP_TYPE_HASH, u64, struct repeats, 8192, 0);
+MAP(strangers, BPF_MAP_TYPE_LRU_HASH, u32, struct stranger, 1024, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, u64, struct flow, 8192, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct counter, KINDS * 2, 0);
 

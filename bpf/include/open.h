@@ -30,7 +30,10 @@ static __always_inline u8 shared(struct who *w, struct task_struct *task)
 static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
 				      struct inode *inode, u32 write, u8 outcome)
 {
-	struct open_event *e = reserve(struct open_event, KIND_OPEN, outcome);
+	struct open_event *e;
+
+	introduce(w, task, outcome);
+	e = reserve(struct open_event, KIND_OPEN, outcome);
 
 	if (!e) {
 		count_dropped(KIND_OPEN, outcome);
@@ -81,7 +84,10 @@ static __always_inline bool has_rules(u16 family)
 static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 outcome, u16 family,
 					u64 ino, struct unix_address *addr)
 {
-	struct net_event *e = reserve(struct net_event, kind, outcome);
+	struct net_event *e;
+
+	introduce(w, current_task(), outcome);
+	e = reserve(struct net_event, kind, outcome);
 
 	if (!e) {
 		count_dropped(kind, outcome);

@@ -78,7 +78,10 @@ static __always_inline bool find_privilege(struct privilege *p)
 
 static __always_inline void emit_privilege(struct privilege *p, u8 outcome, u8 mechanism)
 {
-	struct privilege_event *e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
+	struct privilege_event *e;
+
+	introduce(&p->who, current_task(), outcome);
+	e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
 
 	if (!e) {
 		count_dropped(KIND_PRIVILEGE, outcome);

@@ -88,6 +88,7 @@ struct config {
 	u32 hierarchy; // its hierarchy id; 0: unified
 	u32 flags;     // enum config_flag
 	u64 under; // only containers below this cgroup; 0: all
+	u64 secret[2]; // keys the digests of what programs do
 };
 
 enum container_flag {
@@ -112,9 +113,27 @@ struct id_key {
 struct proc {
 	u64 start;
 	u64 cgroup;
+	u64 act;    // the digest of how its program came to run; 0: not known
 	u32 inside; // its lineage has executed a program inside the container
-	u16 told;   // a record about it was sent: the agent knows its parent
+	u16 told;   // enum told
 	u16 shares; // its table of descriptors is, or was, another process's too
+};
+
+enum told {
+	TOLD_NOW = 1,  // the agent knows what it runs, and its parent
+	TOLD_ONCE = 2, // and will be told of its end
+};
+
+// Executions that nothing came of when they were told: the same ones again are
+// counted and not told.
+struct repeats {
+	u64 count;
+};
+
+// A process that ended and was never told of.
+struct stranger {
+	u64 start;
+	u64 act;
 };
 
 #define STORAGE_SLOT 1024 // past the last policy's
@@ -268,15 +287,18 @@ struct exec_event {
 	u32 flags;
 	u32 args_len;
 	u64 caps; // effective ones
+	u64 act;  // digest of all this, of the parent's and of the container; 0: not made
 	u32 euid;
-	u32 pad;
+	u32 script_len; // with its end
 	u8 path[256];
 	u8 script[256];
 	u8 args[ARGS_LEN];
 };
 
+// A process that was not told of when it began.
 struct fork_event {
 	struct head head;
+	u64 act; // of the execution that made it what it runs
 };
 
 struct exit_event {

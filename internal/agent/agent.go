@@ -57,7 +57,12 @@ type Kernel interface {
 
 // Sensor delivers what the kernel saw, in order, on one goroutine.
 type Sensor interface {
-	Run(ctx context.Context, handle func(event.Event)) error
+	// Run's handle answers whether nothing came of an event: the same again need
+	// not be told until Reconsider.
+	Run(ctx context.Context, handle func(event.Event) (nothing bool)) error
+	// Reconsider: what was decided about a container's events no longer holds; with
+	// no name, about all.
+	Reconsider(containerID string)
 	Tree(processID string) []event.Process
 }
 
@@ -172,7 +177,7 @@ func New(opts Options) (*Agent, error) {
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
 	a.problem("VEX documents", a.policies.unreadable())
-	a.containers = newContainers(opts.Kernel, eng, a.policies, a.promotions, opts.Host, opts.Observe)
+	a.containers = newContainers(opts.Kernel, eng, a.policies, a.promotions, opts.Host, opts.Observe, opts.Sensor.Reconsider)
 	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)
 	a.problem("layers", err) // without it they are read again, no more
 	a.scanner = &imageScanner{
@@ -260,7 +265,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer func() { a.problem("incidents", a.pending.close()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.keepIncidents(ctx) })
-	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) { a.handle(ctx, ev) }) })
+	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) bool { return a.handle(ctx, ev) }) })
 	for _, d := range a.engines.docker {
 		group.Go(func() error { return a.watchEngine(ctx, d) })
 	}

@@ -35,6 +35,9 @@ type containers struct {
 	policies *policies
 	host     string
 	observe  bool // stop nothing: everything is only recorded
+	// changed is told of a container that is known better now, or falls under
+	// other policies.
+	changed func(id string)
 
 	mu     sync.Mutex
 	byID   map[string]*guarded
@@ -56,8 +59,8 @@ type guarded struct {
 	verdict *event.Verdict
 }
 
-func newContainers(kernel assigner, describe describer, pol *policies, promoted *promotions, host string, observe bool) *containers {
-	return &containers{promoted: promoted, kernel: kernel, describe: describe, policies: pol, host: host, observe: observe, byID: map[string]*guarded{}}
+func newContainers(kernel assigner, describe describer, pol *policies, promoted *promotions, host string, observe bool, changed func(id string)) *containers {
+	return &containers{changed: changed, promoted: promoted, kernel: kernel, describe: describe, policies: pol, host: host, observe: observe, byID: map[string]*guarded{}}
 }
 
 // announce takes note of a container that is about to start, as the gate or
@@ -216,6 +219,7 @@ func (c *containers) assign(id string) error {
 	run := c.runFor(set, g)
 	c.mu.Unlock()
 	err := c.kernel.Assign(id, run)
+	defer c.changed(id) // when c.mu is free again
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g := c.byID[id]; g != nil {

@@ -165,6 +165,7 @@ func (a *Agent) fetchPolicy(ctx context.Context) error {
 
 // applyRuns puts what holds for each container into the kernel.
 func (a *Agent) applyRuns() error {
+	defer a.opts.Sensor.Reconsider("")
 	return errors.Join(a.opts.Kernel.SetDefault(a.containers.defaultRun()), a.containers.reassign())
 }
 

@@ -13,26 +13,27 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/workload"
 )
 
-// handle takes one event from the sensor. It runs on the sensor's goroutine
-// and does nothing slow there.
-func (a *Agent) handle(ctx context.Context, ev event.Event) {
+// handle takes one event from the sensor, and says whether nothing came of it
+// nor would if it happened again. It runs on the sensor's goroutine and does
+// nothing slow there.
+func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 	ev.Host = a.opts.Host
 	if ev.Container == nil && ev.Decision == nil {
 		a.emit(ctx, ev)
-		return
+		return false
 	}
 	if ev.Container == nil { // the host's own, which the default policy is for
 		_, run := a.containers.peek("")
 		a.tell(ctx, ev, a.detector.Event(ev, run, a.tree(ev)), a.tree(ev))
-		return
+		return false
 	}
 	id := ev.Container.ID
 	if ev.Kind == event.KindContainer {
 		a.handleContainer(ctx, ev)
-		return
+		return false
 	}
 	if id != "" && id == a.opts.Own {
-		return // what this agent does itself would be told as an attack
+		return true // what this agent does itself would be told as an attack
 	}
 	container, run := a.containers.peek(id)
 	ev.Container = mergeContainer(*ev.Container, container)
@@ -53,6 +54,11 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) {
 		incidents = append(incidents, contact)
 	}
 	a.tell(ctx, ev, incidents, tree)
+	if len(incidents) > 0 || !a.detector.Boring(ev, run) {
+		return false
+	}
+	brought := a.brought.Load()
+	return brought == nil || brought.Boring(ev, a.promotions.run(time.Now()))
 }
 
 // tell sends incidents on their way, with the tree of their process.

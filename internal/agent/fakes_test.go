@@ -119,7 +119,7 @@ func (k *fakeKernel) LostDecisions() (uint64, error)     { return k.lost, nil }
 // fakeSensor hands on the events that a test gives it.
 type fakeSensor struct{ events chan event.Event }
 
-func (s *fakeSensor) Run(ctx context.Context, handle func(event.Event)) error {
+func (s *fakeSensor) Run(ctx context.Context, handle func(event.Event) bool) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -129,6 +129,8 @@ func (s *fakeSensor) Run(ctx context.Context, handle func(event.Event)) error {
 		}
 	}
 }
+
+func (s *fakeSensor) Reconsider(string) {}
 
 func (s *fakeSensor) Tree(string) []event.Process { return nil }
 

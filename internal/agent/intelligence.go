@@ -88,6 +88,7 @@ func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) (left leavi
 	if err != nil || files == nil {
 		if err == nil {
 			a.brought.Store(nil)
+			a.opts.Sensor.Reconsider("")
 		}
 		return left, err
 	}
@@ -102,6 +103,7 @@ func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) (left leavi
 		left.add(fmt.Errorf("%s: with it the bundle's detections are too long together", name))
 	}
 	a.brought.Store(detect.NewEngine(rules))
+	a.opts.Sensor.Reconsider("")
 	return left, nil
 }
 

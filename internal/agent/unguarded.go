@@ -16,7 +16,7 @@ type Unguarded struct{}
 // Assign keeps nothing.
 func (Unguarded) Assign(string, policy.Run) error { return nil }
 
-// Forget has nothing to forget.
+// Reconsider has nothing to tell again.
 func (Unguarded) Forget(string) error { return nil }
 
 // SetDefault keeps nothing.
@@ -50,10 +50,13 @@ func (Unguarded) Accounts() ([]event.Account, error) { return nil, nil }
 func (Unguarded) LostDecisions() (uint64, error) { return 0, nil }
 
 // Run delivers nothing until ctx ends.
-func (Unguarded) Run(ctx context.Context, _ func(event.Event)) error {
+func (Unguarded) Run(ctx context.Context, _ func(event.Event) bool) error {
 	<-ctx.Done()
 	return nil
 }
+
+// Reconsider has nothing to tell again.
+func (Unguarded) Reconsider(string) {}
 
 // Tree knows no process.
 func (Unguarded) Tree(string) []event.Process { return nil }

@@ -69,6 +69,27 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 	return incidents
 }
 
+// Boring says of an event that no rule matches it, told or not, and nothing was
+// decided about it: the same again would be no incident either.
+func (e *Engine) Boring(ev event.Event, run policy.Run) bool {
+	if ev.Decision != nil {
+		return false
+	}
+	if rules := e.rules.byKind[ev.Kind].asked(ev); len(rules) > 0 {
+		vars := variables(ev)
+		for _, rule := range rules {
+			if fired, err := rule.when.Eval(vars); err == nil && fired {
+				return false
+			}
+		}
+	}
+	if run.Audited == nil {
+		return true
+	}
+	_, violated := auditExec(ev, *run.Audited)
+	return !violated
+}
+
 // kernelDecision completes the decision that the kernel took for a rule. What
 // the kernel stopped is told even where policy meanwhile disables the rule;
 // what it only saw is not.

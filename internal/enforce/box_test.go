@@ -35,6 +35,8 @@ type guard struct {
 	parent string // the cgroup folder that the test's containers stand in
 	sensor *sensor.Sensor
 
+	bored  func(event.Event) bool // whether nothing came of an event; nil: something always does
+
 	mu     sync.Mutex
 	events []event.Event
 	more   chan struct{} // closed and renewed with each event
@@ -152,12 +154,13 @@ func guardWith(t testing.TB, opts enforce.Options) *guard {
 	return g
 }
 
-func (g *guard) keep(e event.Event) {
+func (g *guard) keep(e event.Event) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.events = append(g.events, e)
 	close(g.more)
 	g.more = make(chan struct{})
+	return g.bored != nil && g.bored(e)
 }
 
 // forget drops what was told.

@@ -94,4 +94,6 @@ type Account struct {
 	Kind    Kind   `json:"kind"`
 	Emitted uint64 `json:"emitted"`
 	Dropped uint64 `json:"dropped"`
+	// Repeated were not emitted: the same had been told before.
+	Repeated uint64 `json:"repeated,omitempty"`
 }

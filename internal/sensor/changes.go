@@ -140,7 +140,7 @@ type late struct {
 const maxLate = 1024
 
 // run tells until the group is closed.
-func (c *changes) run(handle func(event.Event)) {
+func (c *changes) run(handle func(event.Event) bool) {
 	buf := make([]byte, 16<<10)
 	for {
 		var deadline time.Time
@@ -154,7 +154,7 @@ func (c *changes) run(handle func(event.Event)) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			first := c.waiting[0]
 			c.waiting = c.waiting[1:]
-			c.hand(first.ev, c.sensor.tree.byPID(first.pid), handle)
+			c.hand(first.ev, c.sensor.lately(first.pid), handle)
 			continue
 		}
 		if err != nil {
@@ -188,7 +188,7 @@ func entryOf(info []byte) (key folderKey, name string, ok bool) {
 
 // tell hands on what is watched. A file that was made in a folder whose files
 // are asked about is told when it is opened.
-func (c *changes) tell(key folderKey, name string, mask uint64, pid int, handle func(event.Event)) {
+func (c *changes) tell(key folderKey, name string, mask uint64, pid int, handle func(event.Event) bool) {
 	c.mu.Lock()
 	f := c.folders[key]
 	wanted := f != nil && (f.all || f.names[name])
@@ -226,7 +226,7 @@ func (c *changes) tell(key folderKey, name string, mask uint64, pid int, handle 
 
 // hand tells of a change by a process. The tree holds containers' processes only:
 // one that nothing is known of was the host's.
-func (c *changes) hand(ev event.Event, p event.Process, handle func(event.Event)) {
+func (c *changes) hand(ev event.Event, p event.Process, handle func(event.Event) bool) {
 	if p.ID == "" {
 		return
 	}

@@ -57,6 +57,9 @@ type record struct {
 	event event.Event
 	// gone: a process or container ended.
 	gone bool
+	// act is the digest of the execution that made the process what it runs; 0
+	// when nobody says.
+	act uint64
 }
 
 func (d *decoder) decode(raw []byte) (record, error) {
@@ -66,7 +69,7 @@ func (d *decoder) decode(raw []byte) (record, error) {
 	}
 	switch head.Kind {
 	case bpf.KindFork:
-		return d.start(head, event.KindFork), nil
+		return with(d, raw, (*decoder).fork)
 	case bpf.KindExec:
 		return with(d, raw, (*decoder).exec)
 	case bpf.KindExit:
@@ -133,6 +136,12 @@ func (d *decoder) start(h *bpf.Head, kind event.Kind) record {
 	return record{event: e}
 }
 
+func (d *decoder) fork(r *bpf.ForkEvent) record {
+	rec := d.start(&r.Head, event.KindFork)
+	rec.act = r.Act
+	return rec
+}
+
 func (d *decoder) exec(r *bpf.ExecEvent) record {
 	rec := d.start(&r.Head, event.KindExec)
 	has := func(flag uint32) bool { return r.Flags&flag != 0 }
@@ -143,7 +152,7 @@ func (d *decoder) exec(r *bpf.ExecEvent) record {
 		ByKernel: r.Head.Control == bpf.ControlHelper, Loader: has(bpf.ExecLoader),
 		Terminal: has(bpf.ExecTerminal), Gained: has(bpf.ExecGained), EUID: r.Euid, Capabilities: d.sets.names(r.Caps),
 	}
-	rec.event.Exec = x
+	rec.event.Exec, rec.act = x, r.Act
 	if p := rec.event.Process; p != nil {
 		p.Path = x.Path
 		p.Args = arguments(r.Args[:min(int(r.ArgsLen), len(r.Args))])

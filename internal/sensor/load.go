@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -60,7 +61,7 @@ type Options struct {
 type Objects struct {
 	Settings, Slots, Containers, Assigned, Procs *ebpf.Map
 	Paths, Networks, EngineSockets, InitPrograms *ebpf.Map
-	Leaves                                       *ebpf.Map
+	Leaves, Familiar, Strangers                  *ebpf.Map
 	Counters, Seen, Flows, Events, Decisions     *ebpf.Map
 
 	Hierarchy Hierarchy
@@ -76,6 +77,8 @@ type Objects struct {
 	Unpinned []string
 
 	watched watched
+	// settings: who changes one of the programs' settings writes all of them.
+	settings sync.Mutex
 	// Openings that were asked about, and those of them that nobody was told of.
 	asked, untold atomic.Uint64
 
@@ -263,7 +266,7 @@ func (o *Objects) openMaps(specs []*ebpf.CollectionSpec) error {
 	wanted := map[string]**ebpf.Map{
 		"settings": &o.Settings, "slots": &o.Slots, "containers": &o.Containers, "assigned": &o.Assigned,
 		"procs": &o.Procs, "paths": &o.Paths, "networks": &o.Networks, "engine_sockets": &o.EngineSockets,
-		"init_programs": &o.InitPrograms, "leaves": &o.Leaves,
+		"init_programs": &o.InitPrograms, "leaves": &o.Leaves, "familiar": &o.Familiar, "strangers": &o.Strangers,
 		"counters": &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
 	}
 	for _, spec := range specs {
@@ -358,6 +361,8 @@ func AlwaysOn() bpf.Slot {
 // SyncClock tells the programs where the wall clock stands. Call it now and
 // then: the kernel's other clocks do not follow every correction.
 func (o *Objects) SyncClock() error {
+	o.settings.Lock()
+	defer o.settings.Unlock()
 	var c bpf.Config
 	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
 		return fmt.Errorf("settings: %w", err)
@@ -368,6 +373,8 @@ func (o *Objects) SyncClock() error {
 
 // SetDefaultSlot names the slot of containers that nothing was assigned to.
 func (o *Objects) SetDefaultSlot(slot uint32) error {
+	o.settings.Lock()
+	defer o.settings.Unlock()
 	var c bpf.Config
 	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
 		return fmt.Errorf("settings: %w", err)

@@ -418,6 +418,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 				o.forget(e.id)
 			} else if state[e.id] = unmarked; e.ok {
 				state[e.id] = done
+				o.sensor.entered.add(e.id)
 			}
 			next()
 		case ev := <-started:
@@ -425,6 +426,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			if ev.Kind == event.KindContainer {
 				delete(state, id)
 				o.forget(id)
+				o.sensor.entered.remove(id)
 				continue
 			}
 			if _, known := state[id]; !known {

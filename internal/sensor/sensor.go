@@ -46,10 +46,13 @@ type Sensor struct {
 	decoder decoder
 	tree    *tree
 	watched func(event.Kind) bool
+	// What containers run again and again.
+	familiar *familiar
 
 	// started takes the first programs of containers, and their ends, to whoever
 	// asks about the openings of their files; nil where programs tell of those.
 	started chan event.Event
+	entered entered // those whose files are asked about
 
 	ready chan struct{} // closed when everything is read
 
@@ -72,7 +75,7 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 		ready:   make(chan struct{}),
 		watched: s.Watched,
 		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, sets: capabilitySets{}, now: new(wallClock).at},
-		tree:    newTree(treeCapacity),
+		tree:    newTree(treeCapacity), familiar: newFamiliar(o.Familiar),
 	}, nil
 }
 
@@ -80,10 +83,22 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 // asked about on the host.
 func (s *Sensor) Ready() <-chan struct{} { return s.ready }
 
+// Reconsider lets executions of a container, or with no name all of them, be told
+// again that were not since nothing came of them: the rules have changed.
+func (s *Sensor) Reconsider(container string) { s.familiar.forget(container) }
+
 // Run, called once, reads events until ctx ends, and calls handle for each, one at a time.
 // What an earlier agent did not read comes first. It returns nil when ctx
 // ended, and an error when the rings cannot be read any more.
-func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
+//
+// handle answers whether nothing came of an event. Of an execution, the same one
+// again (container, lineage, program, arguments and rights) is then not told any
+// more but counted, until Reconsider, or until too many others came. Its process is
+// told of, as KindFork, when it does something else, or makes a process that does.
+func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool)) error {
+	if err := s.objects.rekey(); err != nil {
+		return err
+	}
 	s.scan()
 	if s.objects.Quiet {
 		asked, err := s.ask(ctx, handle)
@@ -129,7 +144,7 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event)) error {
 
 // ask lets the kernel ask about the openings of files, until the returned
 // function is called.
-func (s *Sensor) ask(ctx context.Context, handle func(event.Event)) (stop func(), err error) {
+func (s *Sensor) ask(ctx context.Context, handle func(event.Event) bool) (stop func(), err error) {
 	o, err := newOpens(s)
 	if err != nil {
 		return nil, err
@@ -174,7 +189,7 @@ func (s *Sensor) keepTime(ctx context.Context) {
 	}
 }
 
-func (s *Sensor) read(r *ringbuf.Reader, before func() error, handle func(event.Event)) error {
+func (s *Sensor) read(r *ringbuf.Reader, before func() error, handle func(event.Event) bool) error {
 	var rec ringbuf.Record
 	r.SetDeadline(time.Now().Add(patience))
 	for {
@@ -235,7 +250,7 @@ func (s *Sensor) catchUp(ctx context.Context, telemetry *ringbuf.Reader) {
 	}
 }
 
-func (s *Sensor) take(raw []byte, handle func(event.Event)) {
+func (s *Sensor) take(raw []byte, handle func(event.Event) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rec, err := s.decoder.decode(raw)
@@ -243,21 +258,56 @@ func (s *Sensor) take(raw []byte, handle func(event.Event)) {
 		s.unreadable(err, handle)
 		return
 	}
+	since := s.familiar.now()
 	s.remember(&rec)
 	s.starts(rec)
 	if k := rec.event.Kind; (k == event.KindFork || k == event.KindExit) && !s.watched(k) {
 		return
 	}
-	handle(rec.event)
+	if handle(rec.event) && rec.act != 0 && s.mayPass(rec.event) {
+		s.familiar.settle(rec.act, since)
+	}
+}
+
+// mayPass: nobody waits for the next program of a container.
+func (s *Sensor) mayPass(ev event.Event) bool {
+	return ev.Kind == event.KindExec && ev.Decision == nil && (s.started == nil || s.entered.has(containerID(ev)))
+}
+
+func containerID(ev event.Event) string {
+	if ev.Container == nil {
+		return ""
+	}
+	return ev.Container.ID
 }
 
 // hand gives an event to the handler that was not read from a ring.
-func (s *Sensor) hand(ev event.Event, handle func(event.Event)) {
+func (s *Sensor) hand(ev event.Event, handle func(event.Event) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rec := record{event: ev}
+	s.meet(ev.Process)
 	s.remember(&rec)
 	handle(rec.event)
+}
+
+// meet reads from /proc those ancestors inside the container that nobody told of,
+// for events that no program sends.
+func (s *Sensor) meet(p *event.Process) {
+	for range treeDepth {
+		if p == nil || p.ParentID == "" {
+			return
+		}
+		if _, known := s.tree.get(p.ParentID); known {
+			return
+		}
+		parent, inside := parentInside(*p)
+		if !inside {
+			return
+		}
+		s.tree.put(parent)
+		p = &parent
+	}
 }
 
 // starts tells of programs and ends of containers; when nobody keeps up, the
@@ -275,7 +325,7 @@ func (s *Sensor) starts(rec record) {
 
 // unreadable tells of records that could not be decoded, the 1st, 10th, 100th…
 // time: programs of another version write into the rings.
-func (s *Sensor) unreadable(err error, handle func(event.Event)) {
+func (s *Sensor) unreadable(err error, handle func(event.Event) bool) {
 	s.bad++
 	for n := s.bad; n > 1; n /= 10 {
 		if n%10 != 0 {
@@ -303,6 +353,17 @@ func (s *Sensor) remember(rec *record) {
 	refused := rec.event.Kind == event.KindExec && rec.event.Decision != nil && rec.event.Decision.Outcome == event.Prevented
 	if refused {
 		p.Path, p.Args = "", nil
+	}
+	switch {
+	case rec.event.Kind == event.KindExec && !refused:
+		s.familiar.learn(rec.act, containerID(rec.event), *p)
+	case rec.event.Kind == event.KindFork:
+		var known bool
+		if p.Path, p.Args, known = s.familiar.program(rec.act); !known && rec.act != 0 {
+			if lives, err := ReadProcess(p.PID); err == nil && lives.ID == p.ID {
+				p.Path, p.Args = lives.Path, lives.Args
+			}
+		}
 	}
 	known := s.tree.put(*p)
 	p.Path, p.Args, p.ParentPath = known.Path, known.Args, known.ParentPath
@@ -367,6 +428,7 @@ func (o *Objects) Accounts() ([]event.Account, error) {
 			}
 			for _, c := range cpus {
 				a.Emitted += c.Emitted
+				a.Repeated += c.Repeated
 				a.Dropped += c.Dropped
 			}
 		}

@@ -9,15 +9,16 @@ import (
 
 // Records of another version's programs are told of, not lost in silence.
 func TestUnreadableRecords(t *testing.T) {
-	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), watched: func(event.Kind) bool { return true }}
+	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), familiar: newFamiliar(digests{}), watched: func(event.Kind) bool { return true }}
 	var counts []uint64
 	for range 100 {
-		s.take([]byte{1, 2, 3}, func(e event.Event) {
+		s.take([]byte{1, 2, 3}, func(e event.Event) bool {
 			if e.Kind != event.KindAgent || e.Notice == nil || e.Notice.Code != event.NoticeUnreadable {
 				t.Errorf("%+v", e)
-				return
+				return false
 			}
 			counts = append(counts, e.Notice.Count)
+			return false
 		})
 	}
 	if len(counts) != 3 || counts[0] != 1 || counts[1] != 10 || counts[2] != 100 {
@@ -28,10 +29,10 @@ func TestUnreadableRecords(t *testing.T) {
 // Forks and exits that nobody looks at keep the tree all the same; everything
 // else is handed on.
 func TestUnwatchedKindsKeepTheTree(t *testing.T) {
-	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), watched: func(event.Kind) bool { return false }}
+	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), familiar: newFamiliar(digests{}), watched: func(event.Kind) bool { return false }}
 	told := map[event.Kind]int{}
 	for kind, raw := range records() {
-		s.take(raw, func(e event.Event) { told[e.Kind]++ })
+		s.take(raw, func(e event.Event) bool { told[e.Kind]++; return false })
 		if quiet := kind == event.KindFork || kind == event.KindExit; (told[kind] == 0) != quiet {
 			t.Errorf("%s was told %d times", kind, told[kind])
 		}

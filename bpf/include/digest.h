@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+//
+// SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012)
+// over words of 64 bits: who does not know the key cannot make a second message
+// with the digest of a first.
+#ifndef BREAKWATER_DIGEST_H
+#define BREAKWATER_DIGEST_H
+
+struct digest {
+	u64 v0, v1, v2, v3;
+};
+
+#define ROTATE(X, N) ((X) << (N) | (X) >> (64 - (N)))
+
+static __always_inline void digest_round(struct digest *d)
+{
+	d->v0 += d->v1;
+	d->v2 += d->v3;
+	d->v1 = ROTATE(d->v1, 13) ^ d->v0;
+	d->v3 = ROTATE(d->v3, 16) ^ d->v2;
+	d->v0 = ROTATE(d->v0, 32) + d->v3;
+	d->v2 += d->v1;
+	d->v3 = ROTATE(d->v3, 21) ^ d->v0;
+	d->v1 = ROTATE(d->v1, 17) ^ d->v2;
+	d->v2 = ROTATE(d->v2, 32);
+}
+
+static __always_inline void digest_begin(struct digest *d, const u64 *key)
+{
+	d->v0 = key[0] ^ 0x736f6d6570736575ULL;
+	d->v1 = key[1] ^ 0x646f72616e646f6dULL;
+	d->v2 = key[0] ^ 0x6c7967656e657261ULL;
+	d->v3 = key[1] ^ 0x7465646279746573ULL;
+}
+
+static __always_inline void digest_word(struct digest *d, u64 word)
+{
+	d->v3 ^= word;
+	digest_round(d);
+	d->v0 ^= word;
+}
+
+// digest_bytes takes the first n bytes of a buffer that has room for most, a
+// multiple of eight, and n before them. A macro: the bound must be a constant.
+#define digest_bytes(D, BYTES, N, MOST)                                               \
+	do {                                                                          \
+		u32 n_ = (N);                                                         \
+		digest_word(D, n_);                                                   \
+		for (u32 i_ = 0; i_ < (MOST) / 8; i_++) {                             \
+			u64 word_;                                                    \
+			if (i_ * 8 >= n_)                                             \
+				break;                                                \
+			word_ = *(u64 *)((BYTES) + i_ * 8);                           \
+			if (n_ - i_ * 8 < 8)                                          \
+				word_ &= (1ULL << ((n_ - i_ * 8) * 8)) - 1;           \
+			digest_word(D, word_);                                        \
+		}                                                                     \
+	} while (0)
+
+static __always_inline u64 digest_end(struct digest *d)
+{
+	d->v2 ^= 0xff;
+	digest_round(d);
+	digest_round(d);
+	digest_round(d);
+	return d->v0 ^ d->v1 ^ d->v2 ^ d->v3;
+}
+
+#endif
