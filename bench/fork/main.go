@@ -3,7 +3,7 @@
 // once with `breakwater up` guarding the container by policy.yaml, which has
 // everything on. It needs root.
 //
-//	go run ./bench/fork -breakwater BINARY [-what exec|open] [-pairs 31] [-size 2000] [-rounds 3]
+//	go run ./bench/fork -breakwater BINARY [-what exec|open] [-new 0] [-pairs 31] [-size 2000] [-rounds 3]
 package main
 
 import (
@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&b.binary, "breakwater", "", "the binary to measure")
 	flag.StringVar(&b.policy, "policy", "bench/fork/policy.yaml", "the policy to guard by")
 	flag.StringVar(&b.what, "what", "exec", "what to measure: exec, or open for opening and closing files")
+	flag.IntVar(&b.new, "new", 0, "of a hundred programs, how many get an argument that none had before")
 	flag.IntVar(&b.pairs, "pairs", 31, "pairs to measure")
 	flag.IntVar(&b.size, "size", 0, "programs or files in a round; 0: 2,000 programs, 200,000 files")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds in each half of a pair; the median counts")
@@ -47,6 +48,7 @@ type bench struct {
 	binary, policy      string
 	what                string
 	pairs, size, rounds int
+	new                 int
 	idle                bool
 
 	dir, under string
@@ -94,9 +96,9 @@ func (b *bench) run(ctx context.Context) error {
 		agent = append(agent, own.Seconds()/free.cpu.Seconds())
 	}
 	target := map[string]string{"exec": "target ≤ 1.10", "open": "target ≤ 1.15"}[b.what]
-	fmt.Printf("%s in a container, %d pairs of %d rounds of %d\n", map[string]string{
+	fmt.Printf("%s in a container, %d pairs of %d rounds of %d, %d in a hundred new\n", map[string]string{
 		"exec": "fork+exec of a static program", "open": "opening and closing a file",
-	}[b.what], b.pairs, b.rounds, b.size)
+	}[b.what], b.pairs, b.rounds, b.size, b.new)
 	show("time on the clock, guarded : unguarded  ", wall, target)
 	show("processor time, guarded : unguarded     ", cpu, target)
 	show("Breakwater's own processor time beside it", agent, "")
@@ -189,7 +191,7 @@ type sample struct{ wall, cpu time.Duration }
 
 func (b *bench) storm(ctx context.Context) (sample, error) {
 	out, err := b.engine.Command(ctx, "run", "--rm", "--network=none", imageName,
-		"/bin/storm", b.what, "1s", fmt.Sprint(b.size), fmt.Sprint(b.rounds)).CombinedOutput()
+		"/bin/storm", b.what, "1s", fmt.Sprint(b.size), fmt.Sprint(b.rounds), fmt.Sprint(b.new)).CombinedOutput()
 	if err != nil {
 		return sample{}, fmt.Errorf("storm: %w: %s", err, out)
 	}

@@ -3,7 +3,9 @@
 // closing the same files. It prints a line per round: nanoseconds on the clock,
 // and of processor time.
 //
-//	storm exec|open SETTLE SIZE ROUNDS
+//	storm exec|open SETTLE SIZE ROUNDS [NEW]
+//
+// NEW is how many of a hundred programs get an argument that none had before.
 package main
 
 import (
@@ -25,9 +27,13 @@ func main() {
 }
 
 func run(args []string) error {
-	storms := map[string]func(int) error{"exec": programs, "open": openings}
-	if len(args) != 4 || storms[args[0]] == nil {
-		return errors.New("want exec or open, SETTLE SIZE ROUNDS")
+	storms := map[string]func(int, string) error{"exec": programs, "open": openings}
+	if len(args) < 4 || len(args) > 5 || storms[args[0]] == nil {
+		return errors.New("want exec or open, SETTLE SIZE ROUNDS [NEW]")
+	}
+	argument := ""
+	if len(args) == 5 && args[4] != "0" {
+		argument = fmt.Sprintf("$((round + i * %s / 100))", args[4])
 	}
 	storm, args := storms[args[0]], args[1:]
 	settle, err := time.ParseDuration(args[0])
@@ -44,7 +50,7 @@ func run(args []string) error {
 	}
 	time.Sleep(settle) // what the container's own start set off is over
 	for range rounds {
-		if err := storm(size); err != nil {
+		if err := storm(size, argument); err != nil {
 			return err
 		}
 	}
@@ -52,7 +58,7 @@ func run(args []string) error {
 }
 
 // openings opens and closes the same files, as many times as asked.
-func openings(size int) error {
+func openings(size int, _ string) error {
 	files := []string{"/etc/passwd", "/etc/group", "/bin/sh", "/bin/storm", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/bin/tiny"}
 	var before, after syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
@@ -77,8 +83,11 @@ func openings(size int) error {
 	return nil
 }
 
-func programs(size int) error {
-	shell := exec.Command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/tiny; i=$((i+1)); done", size))
+// programs starts as many; argument is the shell's word for theirs.
+func programs(size int, argument string) error {
+	shell := exec.Command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/tiny %s; i=$((i+1)); done", size, argument))
+	// In the environment: the shell itself is the same in each round.
+	shell.Env = append(os.Environ(), fmt.Sprintf("round=%d", time.Now().UnixNano()))
 	var out bytes.Buffer
 	shell.Stdout = &out
 	begin := time.Now()
