@@ -41,8 +41,9 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 	if ev.Decision != nil { // who ran it belongs into the sentence
 		tree = a.tree(ev)
 	}
-	incidents := a.detector.Event(ev, run, tree)
-	incidents = append(incidents, alerts(a.brought.Load(), a.opts.Rules, ev, a.promotions.run(time.Now()))...)
+	incidents, matched := a.detector.Judge(ev, run, tree)
+	more, also := alerts(a.brought.Load(), a.opts.Rules, ev, a.promotions.run(time.Now()))
+	incidents = append(incidents, more...)
 	contact, ok := a.indicators.contact(ev)
 	if ev.Kind == event.KindDNS {
 		contact, ok = a.indicators.question(ev, a.promotions)
@@ -54,11 +55,7 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 		incidents = append(incidents, contact)
 	}
 	a.tell(ctx, ev, incidents, tree)
-	if len(incidents) > 0 || !a.detector.Boring(ev, run) {
-		return false
-	}
-	brought := a.brought.Load()
-	return brought == nil || brought.Boring(ev, a.promotions.run(time.Now()))
+	return !matched && !also && len(incidents) == 0
 }
 
 // tell sends incidents on their way, with the tree of their process.

@@ -155,7 +155,7 @@ mustNotFire:
 		t.Fatal(err)
 	}
 	ev := event.Event{Key: "e", Kind: event.KindExec, Time: time.Now(), Container: &event.Container{ID: "c"}, Exec: &event.Exec{Path: "/bin/dash", StdinSocket: true, StdoutSocket: true}}
-	got := alerts(detect.NewEngine(brought), own, ev, (&promotions{}).run(time.Now()))
+	got, _ := alerts(detect.NewEngine(brought), own, ev, (&promotions{}).run(time.Now()))
 	if len(got) != 1 || got[0].Detection != "odd-shell" || got[0].Decision.Effect != event.EffectAlert || got[0].Decision.Outcome != event.Detected {
 		t.Errorf("%+v", got)
 	}
@@ -163,15 +163,15 @@ mustNotFire:
 	if _, err := p.set([]api.Promotion{{Kind: api.PromoteDetection, Value: "odd-shell"}}, &indicators{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	got = alerts(detect.NewEngine(brought), own, ev, p.run(time.Now()))
+	got, _ = alerts(detect.NewEngine(brought), own, ev, p.run(time.Now()))
 	if len(got) != 1 || got[0].Decision.Effect != event.EffectKill || got[0].Decision.Audit {
 		t.Errorf("promoted: %+v", got)
 	}
 	ev.Exec.StdinSocket = false
-	if got := alerts(detect.NewEngine(brought), own, ev, (&promotions{}).run(time.Now())); len(got) != 0 {
+	if got, _ := alerts(detect.NewEngine(brought), own, ev, (&promotions{}).run(time.Now())); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if got := alerts(nil, own, ev, (&promotions{}).run(time.Now())); len(got) != 0 {
+	if got, _ := alerts(nil, own, ev, (&promotions{}).run(time.Now())); len(got) != 0 {
 		t.Errorf("without any: %+v", got)
 	}
 }

@@ -141,18 +141,17 @@ func (l *leavings) err(one, many string) error {
 
 // alerts are the incidents of detections that intelligence brought. They have
 // no effect, whatever they ask for, unless they were promoted; own ones of the
-// same id rule.
-func alerts(e *detect.Engine, own *detect.Rules, ev event.Event, run policy.Run) []event.Incident {
+// same id rule. matched: one matches the event, told or not.
+func alerts(e *detect.Engine, own *detect.Rules, ev event.Event, run policy.Run) (out []event.Incident, matched bool) {
 	if e == nil {
-		return nil
+		return nil, false
 	}
 	ev.Decision = nil // what was decided is told already
-	fired := e.Event(ev, run, nil)
+	fired, matched := e.Judge(ev, run, nil)
 	if len(fired) == 0 {
-		return nil
+		return nil, matched
 	}
 	known := own.Known()
-	var out []event.Incident
 	for _, inc := range fired {
 		if _, ours := known[inc.Detection]; ours || inc.Detection == "" {
 			continue
@@ -163,7 +162,7 @@ func alerts(e *detect.Engine, own *detect.Rules, ev event.Event, run policy.Run)
 		}
 		out = append(out, inc)
 	}
-	return out
+	return out, matched
 }
 
 // judgeByIntelligence gives every known image the findings of the bundle in use.

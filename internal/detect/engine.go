@@ -31,7 +31,14 @@ func NewEngine(rules *Rules) *Engine {
 // minutes of event time is counted: it is told the first, tenth, hundredth, …
 // time, with how many there were since, and whenever the caller has to act.
 func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []event.Incident {
-	var incidents []event.Incident
+	incidents, _ := e.Judge(ev, run, tree)
+	return incidents
+}
+
+// Judge is Event, and says whether something was decided about the event or a rule
+// matches it, told or not. Where nothing does, nothing will about the same again.
+func (e *Engine) Judge(ev event.Event, run policy.Run, tree []event.Process) (incidents []event.Incident, matched bool) {
+	matched = ev.Decision != nil
 	add := func(inc event.Incident, ok bool) {
 		if ok {
 			inc.Tree = tree
@@ -57,6 +64,7 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 			}
 			// An error is a fact that is absent: no match.
 			if fired, err := rule.when.Eval(vars); err == nil && fired {
+				matched = true
 				if decision, on := decide(rule, ev, run); on {
 					add(e.incident(rule, ev, decision))
 				}
@@ -64,30 +72,13 @@ func (e *Engine) Event(ev event.Event, run policy.Run, tree []event.Process) []e
 		}
 	}
 	if run.Audited != nil {
-		add(e.auditedIncident(ev, *run.Audited, run.Generation, tree))
-	}
-	return incidents
-}
-
-// Boring says of an event that no rule matches it, told or not, and nothing was
-// decided about it: the same again would be no incident either.
-func (e *Engine) Boring(ev event.Event, run policy.Run) bool {
-	if ev.Decision != nil {
-		return false
-	}
-	if rules := e.rules.byKind[ev.Kind].asked(ev); len(rules) > 0 {
-		vars := variables(ev)
-		for _, rule := range rules {
-			if fired, err := rule.when.Eval(vars); err == nil && fired {
-				return false
-			}
+		d, violated := audit(ev, *run.Audited, run.Generation)
+		if violated {
+			matched = true
+			add(e.policyIncident(ev, d, tree))
 		}
 	}
-	if run.Audited == nil {
-		return true
-	}
-	_, violated := auditExec(ev, *run.Audited)
-	return !violated
+	return incidents, matched
 }
 
 // kernelDecision completes the decision that the kernel took for a rule. What
@@ -163,21 +154,21 @@ func newIncident(ev event.Event, what string, d event.Decision) event.Incident {
 	}
 }
 
-// auditedIncident holds an event against the controls of policies in audit
-// mode that stand beside enforcing ones. What was stopped is told already.
-func (e *Engine) auditedIncident(ev event.Event, run policy.Run, generation uint64, tree []event.Process) (event.Incident, bool) {
+// audit holds an event against the controls of policies in audit mode that stand
+// beside enforcing ones. What was stopped is told already.
+func audit(ev event.Event, run policy.Run, generation uint64) (d event.Decision, violated bool) {
 	if ev.Decision != nil && ev.Decision.Outcome != event.Detected {
-		return event.Incident{}, false
+		return d, false
 	}
-	d, violated := auditExec(ev, run)
+	d, violated = auditExec(ev, run)
 	if !violated {
 		d, violated = auditNetwork(ev, run)
 	}
 	if !violated || ev.Decision != nil && ev.Decision.Control == d.Control {
-		return event.Incident{}, false
+		return d, false
 	}
 	d.Outcome, d.Audit, d.Generation = event.Detected, true, generation
-	return e.policyIncident(ev, d, tree)
+	return d, true
 }
 
 func auditExec(ev event.Event, run policy.Run) (event.Decision, bool) {

@@ -39,6 +39,7 @@ type act struct {
 	container string
 	path      string
 	args      []string
+	again     bool // it came more than once
 	untold    bool // it is in the programs' map
 }
 
@@ -61,7 +62,7 @@ func (f *familiar) learn(digest uint64, container string, p event.Process) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, known := f.acts[digest]
-	f.acts[digest] = act{container: container, path: p.Path, args: p.Args, untold: old.untold}
+	f.acts[digest] = act{container: container, path: p.Path, args: p.Args, again: known, untold: old.untold}
 	if known {
 		return
 	}
@@ -74,13 +75,14 @@ func (f *familiar) learn(digest uint64, container string, p event.Process) {
 }
 
 // settle says that nothing came of an execution that was looked at since the
-// generation: it is not told again. When something was forgotten meanwhile, it
+// generation: it is not told again. Of those that come once, which are most of
+// what is new, the programs' map is not told. When something was forgotten meanwhile, it
 // was looked at under what no longer holds.
 func (f *familiar) settle(digest, since uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a, known := f.acts[digest]
-	if !known || a.untold || f.generation != since {
+	if !known || !a.again || a.untold || f.generation != since {
 		return
 	}
 	a.untold = f.known.Put(digest, bpf.Repeats{}) == nil

@@ -23,6 +23,11 @@ func TestFamiliar(t *testing.T) {
 	if len(known) != 0 {
 		t.Error("an execution is familiar before anybody looked at it")
 	}
+	f.settle(1, f.now())
+	if len(known) != 0 {
+		t.Error("an execution that came once is familiar")
+	}
+	f.learn(1, "a", p)
 	since := f.now()
 	f.forget("b")
 	f.settle(1, since)
@@ -30,6 +35,7 @@ func TestFamiliar(t *testing.T) {
 		t.Error("looked at under rules that changed meanwhile")
 	}
 	f.settle(1, f.now())
+	f.learn(2, "b", p)
 	f.learn(2, "b", p)
 	f.settle(2, f.now())
 	f.settle(3, f.now())
@@ -51,6 +57,7 @@ func TestFamiliarIsBounded(t *testing.T) {
 	known := digests{}
 	f := newFamiliar(known)
 	for i := range uint64(3 * familiarCapacity) {
+		f.learn(i+1, "a", event.Process{})
 		f.learn(i+1, "a", event.Process{})
 		f.settle(i+1, f.now())
 	}
