@@ -26,6 +26,8 @@ import (
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types LSM lsm.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types Right right.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types RightByHelper right.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -go-package bpf -no-global-types File file.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types FileByHelper file.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types ProcessByHelper process.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types NetworkByHelper network.bpf.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Werror -DREAD_BY_HELPER" -go-package bpf -no-global-types SysctlByHelper sysctl.bpf.c
@@ -67,22 +69,31 @@ type Host struct {
 	// Registers: its kernel shows an LSM program the registers of the system
 	// call (bpf_task_pt_regs, 5.15).
 	Registers bool
+	// Paths: its kernel asks LSM about changes of files by their paths
+	// (CONFIG_SECURITY_PATH).
+	Paths bool
 }
 
 // Objects lists what a host loads. Every shared map is in one of the first two.
 func (h Host) Objects() []Object {
 	process, network, sysctl := Object{"process", _ProcessBytes}, Object{"network", _NetworkBytes}, Object{"sysctl", _SysctlBytes}
-	syscall, lsm, right := Object{"syscall", _SyscallBytes}, Object{"lsm", _LSMBytes}, Object{"right", _RightBytes}
+	syscall, lsm, right, file := Object{"syscall", _SyscallBytes}, Object{"lsm", _LSMBytes}, Object{"right", _RightBytes}, Object{"file", _FileBytes}
 	if !h.Direct {
 		process, network, sysctl = Object{"process", _ProcessByHelperBytes}, Object{"network", _NetworkByHelperBytes}, Object{"sysctl", _SysctlByHelperBytes}
 		syscall, lsm, right = Object{"syscall", _SyscallByHelperBytes}, Object{"lsm", _LSMByHelperBytes}, Object{"right", _RightByHelperBytes}
+		file = Object{"file", _FileByHelperBytes}
 	}
 	list := []Object{process, network, sysctl}
 	switch {
-	case h.Tier1 && h.Registers:
-		return append(list, lsm, right)
 	case h.Tier1:
-		return append(list, lsm)
+		list = append(list, lsm)
+		if h.Registers {
+			list = append(list, right)
+		}
+		if h.Paths {
+			list = append(list, file)
+		}
+		return list
 	case h.Quiet():
 		return append(list, Object{"trace", _TraceBytes})
 	}

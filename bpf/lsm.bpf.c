@@ -17,16 +17,9 @@
 #include "include/path.h"
 #include "include/exec.h"
 #include "include/open.h"
+#include "include/refuse.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-// LSM programs can be preempted: room of each task's own, not of the CPU's.
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct work);
-} task_work SEC(".maps");
 
 SEC("lsm/bprm_check_security")
 int BPF_PROG(on_bprm_check, struct linux_binprm *bprm)
@@ -59,95 +52,45 @@ int BPF_PROG(on_bprm_check, struct linux_binprm *bprm)
 	return -EPERM;
 }
 
-// told says whether an act that is not refused is worth an event: the first time
-// that a process does it, and once a second where policy has a word on it.
-static __always_inline bool told(struct who *w, u8 kind, u8 detail, u64 what, u64 where)
-{
-	struct seen_key key = {};
-	u64 repeats;
-
-	key.cgroup = w->cgroup;
-	key.start = start_of(current_task());
-	key.pid = bpf_get_current_pid_tgid() >> 32;
-	key.kind = kind;
-	key.detail = detail;
-	*(u64 *)key.addr = what;
-	*(u64 *)(key.addr + 8) = where;
-	return worth_telling(&key, detail & 3, &repeats);
-}
-
-static __always_inline u8 outcome_of(u8 mode)
-{
-	return mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode == MODE_DETECT ? OUTCOME_DETECTED : OUTCOME_NONE;
-}
-
-// refuse ends the program that a mode wants ended, and says what the hook returns.
-static __always_inline int refuse(u8 mode)
-{
-	if (mode == MODE_KILL)
-		bpf_send_signal(SIGKILL);
-	return -EPERM;
-}
-
-static __always_inline struct work *task_room(void)
-{
-	return bpf_task_storage_get(&task_work, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-}
-
-// may_be_watched asks for a file's name, and its folder's, before the whole path
-// is looked at: almost all files end here.
-static __always_inline bool may_be_watched(struct file *file)
-{
-	struct dentry *d = READ(file, f_path.dentry);
-	struct leaf_key key = {};
-	u32 *kinds;
-
-	bpf_probe_read_kernel_str(key.name, sizeof(key.name), READ(d, d_name.name));
-	kinds = bpf_map_lookup_elem(&leaves, &key);
-	if (kinds && *kinds & LEAF_FILE)
-		return true;
-	__builtin_memset(&key, 0, sizeof(key));
-	bpf_probe_read_kernel_str(key.name, sizeof(key.name), READ(d, d_parent, d_name.name));
-	kinds = bpf_map_lookup_elem(&leaves, &key);
-	if (kinds && *kinds & LEAF_FOLDER)
-		return true;
-	__builtin_memset(&key, 0, sizeof(key));
-	kinds = bpf_map_lookup_elem(&leaves, &key);
-	return kinds && *kinds & LEAF_DEEP;
-}
-
 // Files whose writing means escape, and those that somebody watches.
 SEC("lsm/file_open")
 int BPF_PROG(on_file_open, struct file *file)
 {
 	struct task_struct *task = current_task();
-	bool write = READ(file, f_mode) & FMODE_WRITE;
+	bool write = READ(file, f_mode) & FMODE_WRITE || READ(file, f_flags) & O_TRUNC;
 	struct inode *inode = READ(file, f_inode);
 	struct who w = {};
 	struct work *work;
 	u8 control = write ? escape_by(file) : NO_CONTROL, mode = MODE_OFF, outcome;
+	bool watched;
 	u32 rule;
 
-	if (control == NO_CONTROL && !may_be_watched(file))
+	watched = may_be_watched(READ(file, f_path.dentry));
+	if (control == NO_CONTROL && !watched && !rules_about_files())
 		return 0;
 	if (!find_me(&w, task))
 		return 0;
 	if (!w.inside && in_host_mounts(task))
 		return 0;
+	if (control == NO_CONTROL && !watched && !(w.slot->flags & SLOT_FILE_RULES))
+		return 0;
 	if (control != NO_CONTROL)
 		mode = w.slot->mode[control & 31];
-	outcome = outcome_of(mode);
 	work = task_room();
-	if (work) {
-		work->control = control;
-		work->mode = mode;
-		walk_path(work, &file->f_path, task);
-		if (control == NO_CONTROL && rule_of(work, 0, &rule) != VERDICT_ALLOW)
-			return 0; // nobody watches it
-		if (told(&w, KIND_OPEN, write << 2 | outcome, READ(inode, i_ino), READ(inode, i_sb, s_dev)))
-			emit_open(work, &w, task, inode, write, outcome);
-	}
-	return outcome == OUTCOME_PREVENTED ? refuse(mode) : 0;
+	if (!work)
+		return answer(outcome_of(mode), mode);
+	work->control = control;
+	work->mode = mode;
+	walk_path(work, &file->f_path, task);
+	if (control == NO_CONTROL)
+		judge_file(work, &w, write);
+	mode = work->mode;
+	outcome = outcome_of(mode);
+	if (control == NO_CONTROL && mode == MODE_OFF && rule_of(work, 0, &rule) != VERDICT_ALLOW)
+		return 0; // nobody watches it
+	if (told(&w, KIND_OPEN, write << 2 | outcome, READ(inode, i_ino), READ(inode, i_sb, s_dev)))
+		emit_open(work, &w, task, inode, write, ACT_OPEN, outcome);
+	return answer(outcome, mode);
 }
 
 // A new program that the dynamic loader maps never passes exec.
@@ -176,7 +119,7 @@ int BPF_PROG(on_mmap_file, struct file *file, unsigned long reqprot, unsigned lo
 		work->control = CONTROL_DRIFT;
 		work->mode = mode;
 		walk_path(work, &file->f_path, task);
-		emit_open(work, &w, task, inode, 0, outcome);
+		emit_open(work, &w, task, inode, 0, ACT_OPEN, outcome);
 	}
 	return outcome == OUTCOME_PREVENTED ? refuse(mode) : 0;
 }

@@ -190,6 +190,8 @@ type ProcessOpenEvent struct {
 	Magic uint64
 	Write uint32
 	Flags uint32
+	Act   uint32
+	Pad   uint32
 	Path  [256]uint8
 }
 

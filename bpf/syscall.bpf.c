@@ -60,7 +60,9 @@ static __always_inline int on_open(s64 fd)
 	control = write ? escape_by(file) : NO_CONTROL;
 	if (control != NO_CONTROL)
 		consider(work, w.slot, control & 31, 0);
-	else if (rule_of(work, 0, &rule) != VERDICT_ALLOW)
+	else
+		judge_file(work, &w, write);
+	if (control == NO_CONTROL && work->mode == MODE_OFF && rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it
 	if (work->mode >= MODE_BLOCK) {
 		bpf_send_signal(SIGKILL);
@@ -76,7 +78,7 @@ static __always_inline int on_open(s64 fd)
 	*(u64 *)key.addr = READ(inode, i_ino);
 	*(u64 *)(key.addr + 8) = READ(inode, i_sb, s_dev);
 	if (worth_telling(&key, outcome, &repeats))
-		emit_open(work, &w, task, inode, write, outcome);
+		emit_open(work, &w, task, inode, write, ACT_OPEN, outcome);
 	return 0;
 }
 
@@ -114,7 +116,7 @@ static __always_inline int on_map(struct call *call, s64 ret)
 		bpf_send_signal(SIGKILL);
 		outcome = OUTCOME_KILLED;
 	}
-	emit_open(work, &w, task, inode, 0, outcome);
+	emit_open(work, &w, task, inode, 0, ACT_OPEN, outcome);
 	return 0;
 }
 

@@ -53,6 +53,8 @@ int on_sysctl(struct bpf_sysctl *ctx)
 		e->magic = PROC_SUPER_MAGIC;
 		e->write = 1;
 		e->flags = 0;
+		e->act = ACT_OPEN;
+		e->pad = 0;
 		__builtin_memcpy(e->path, path, sizeof(path));
 		bpf_ringbuf_submit(e, 0);
 	} else {

@@ -77,8 +77,13 @@ const (
 	ControlBPF
 	ControlHandle
 	ControlDevice
+	ControlFiles
+	ControlFilesAudited
 	NoControl = 0xff
 )
+
+// IsFileRule: a rule of policy about files decides it.
+func IsFileRule(control uint8) bool { return control == ControlFiles || control == ControlFilesAudited }
 
 // Flags of a slot, enum slot_flag.
 const (
@@ -86,6 +91,7 @@ const (
 	SlotExecRules
 	SlotNetRestrict
 	SlotNetRules
+	SlotFileRules
 )
 
 // Verdicts of rules, enum verdict.
@@ -93,6 +99,14 @@ const (
 	VerdictNone = iota
 	VerdictAllow
 	VerdictDeny
+)
+
+// What holds for a file, enum file_verdict: bits.
+const (
+	FileDenied = 1 << iota
+	FileReadOnly
+	FileDeniedAudited
+	FileReadOnlyAudited
 )
 
 // Mechanisms, enum mechanism.
@@ -120,8 +134,23 @@ const (
 	ExecGained
 )
 
-// ConfigLoader: the dynamic loader is judged when it is run, enum config_flag.
-const ConfigLoader = 1
+// Flags of the settings, enum config_flag.
+const (
+	ConfigLoader = 1 << iota // the dynamic loader is judged when it is run
+	ConfigFiles              // some policy has rules about files
+)
+
+// What was done to a file, enum act.
+const (
+	ActOpen = iota
+	ActCreate
+	ActRemove
+	ActRename
+	ActLink
+	ActTruncate
+	ActMode
+	ActOwner
+)
 
 // NoCapability marks a PrivilegeEvent that is about a block device.
 const NoCapability = 0xff
@@ -136,6 +165,10 @@ const (
 // StorageSlot is where among the path rules the folders stand in which engines
 // keep the files of containers.
 const StorageSlot = 1024
+
+// FilesSlot is where from each policy's rules about files stand: its slot's number
+// is added.
+const FilesSlot = 2048
 
 // ContainerAdopted marks a container that was there before the programs.
 const ContainerAdopted = 1

@@ -61,6 +61,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define FMODE_WRITE 2
+#define O_TRUNC 01000
 #define PROT_EXEC 4
 #define READ_IMPLIES_EXEC 0x0400000
 #define PF_KTHREAD 0x00200000 // include/linux/sched.h
@@ -194,6 +195,7 @@ struct file {
 	struct path f_path;
 	struct inode *f_inode;
 	unsigned int f_mode;
+	unsigned int f_flags;
 	void *private_data;
 };
 

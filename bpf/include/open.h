@@ -28,7 +28,7 @@ static __always_inline u8 shared(struct who *w, struct task_struct *task)
 }
 
 static __always_inline void emit_open(struct work *work, struct who *w, struct task_struct *task,
-				      struct inode *inode, u32 write, u8 outcome)
+				      struct inode *inode, u32 write, u32 act, u8 outcome)
 {
 	struct open_event *e;
 
@@ -44,6 +44,8 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 	e->head.control = work->control;
 	e->head.mode = work->mode;
 	e->head.outcome = outcome;
+	if (work->control == CONTROL_FILES) // the others have no rules of their own
+		e->head.rule = work->rule;
 	if (outcome == OUTCOME_KILLED) {
 		e->head.mechanism = MECHANISM_SYSCALL_KILL;
 		e->head.shared = shared(w, task);
@@ -55,6 +57,8 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 	e->magic = READ(inode, i_sb, s_magic);
 	e->write = write;
 	e->flags = work->flags;
+	e->act = act;
+	e->pad = 0;
 	e->path[0] = 0;
 	bpf_probe_read_kernel_str(e->path, sizeof(e->path), work->key.path);
 	bpf_ringbuf_submit(e, 0);
@@ -72,6 +76,30 @@ static __always_inline u8 escape_by(struct file *file)
 	    is_named(READ(file, f_path.dentry), "core_pattern", 12))
 		return CONTROL_CORE_PATTERN;
 	return NO_CONTROL;
+}
+
+// rules_about_files: the policy of some container has any.
+static __always_inline bool rules_about_files(void)
+{
+	struct config *c = configuration();
+
+	return c && c->flags & CONFIG_FILES;
+}
+
+// judge_file holds a file, whose path was walked, against the rules of a slot. One
+// that is not below the container's root, as a pipe, matches none.
+static __always_inline void judge_file(struct work *work, struct who *w, bool write)
+{
+	u32 rule;
+	u8 verdict;
+
+	if (!(w->slot->flags & SLOT_FILE_RULES))
+		return;
+	verdict = rule_of(work, FILES_SLOT + w->slot_number, &rule);
+	if (verdict & FILE_DENIED || (write && verdict & FILE_READONLY))
+		consider(work, w->slot, CONTROL_FILES, rule);
+	else if (verdict & FILE_DENIED_AUDITED || (write && verdict & FILE_READONLY_AUDITED))
+		consider(work, w->slot, CONTROL_FILES_AUDITED, 0);
 }
 
 // has_rules: what these families reach, other hooks judge, or it is no peer.

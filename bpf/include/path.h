@@ -48,11 +48,13 @@ static __always_inline void read_step(struct step *s, struct dentry *d)
 	s->name = BPF_CORE_READ(d, d_name.name);
 }
 
-static __always_inline void walk_path(struct work *w, struct path *p, struct task_struct *task)
+// walk_entry writes the path of an entry of a mounted file system; the entry may
+// be one that is only to be made.
+static __always_inline void walk_entry(struct work *w, struct vfsmount *mnt, struct dentry *dentry,
+				       struct task_struct *task)
 {
-	struct dentry *dentry = BPF_CORE_READ(p, dentry);
 	struct mount *root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
-	struct mount *m = (void *)BPF_CORE_READ(p, mnt) - bpf_core_field_offset(struct mount, mnt);
+	struct mount *m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 	struct dentry *top = BPF_CORE_READ(m, mnt.mnt_root);
 	u32 total;
 
@@ -113,6 +115,11 @@ static __always_inline void walk_path(struct work *w, struct path *p, struct tas
 	w->key.path[total] = 0;
 	w->len = total;
 	w->dirlen = total - w->leaf;
+}
+
+static __always_inline void walk_path(struct work *w, struct path *p, struct task_struct *task)
+{
+	walk_entry(w, BPF_CORE_READ(p, mnt), BPF_CORE_READ(p, dentry), task);
 }
 
 // take_path reads a path that the kernel holds as text. Where it is not as

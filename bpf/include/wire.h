@@ -56,6 +56,8 @@ enum control {
 	CONTROL_BPF,		// always on
 	CONTROL_HANDLE,		// always on
 	CONTROL_DEVICE,		// always on
+	CONTROL_FILES,
+	CONTROL_FILES_AUDITED,	// policies in audit mode beside enforcing ones
 	CONTROLS = 32,
 };
 #define NO_CONTROL 0xff
@@ -65,6 +67,7 @@ enum slot_flag {
 	SLOT_EXEC_RULES = 2,	// there are path rules
 	SLOT_NET_RESTRICT = 4,	// only allowed peers
 	SLOT_NET_RULES = 8,
+	SLOT_FILE_RULES = 16,	// some files are denied, or only to be read
 };
 
 // One compiled policy. Slot 0 holds only the always-on pack.
@@ -78,6 +81,7 @@ struct slot {
 
 enum config_flag {
 	CONFIG_LOADER = 1, // no program sees what the dynamic loader maps
+	CONFIG_FILES = 2,  // some slot has rules about files, or had
 };
 
 struct config {
@@ -137,6 +141,7 @@ struct stranger {
 };
 
 #define STORAGE_SLOT 1024 // past the last policy's
+#define FILES_SLOT 2048	  // and from here on stand each slot's rules about files
 
 struct path_key {
 	u32 prefixlen;
@@ -148,6 +153,14 @@ enum verdict {
 	VERDICT_NONE,
 	VERDICT_ALLOW,
 	VERDICT_DENY,
+};
+
+// What holds for a file: bits.
+enum file_verdict {
+	FILE_DENIED = 1,
+	FILE_READONLY = 2,
+	FILE_DENIED_AUDITED = 4,
+	FILE_READONLY_AUDITED = 8,
 };
 
 // The last parts of watched paths, cut to eight bytes: asked for before a whole
@@ -307,6 +320,18 @@ struct exit_event {
 	u32 pad;
 };
 
+// What was done to a file.
+enum act {
+	ACT_OPEN,
+	ACT_CREATE,
+	ACT_REMOVE,
+	ACT_RENAME,
+	ACT_LINK,
+	ACT_TRUNCATE,
+	ACT_MODE,
+	ACT_OWNER,
+};
+
 struct open_event {
 	struct head head;
 	u64 ino;
@@ -314,6 +339,8 @@ struct open_event {
 	u64 magic;
 	u32 write;
 	u32 flags;
+	u32 act; // enum act
+	u32 pad;
 	u8 path[256];
 };
 

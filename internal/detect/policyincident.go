@@ -3,6 +3,7 @@ package detect
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -58,6 +59,11 @@ func describe(ev event.Event, d event.Decision, tree []event.Process) (kindOfInc
 	case event.ControlExec:
 		return kindOfIncident{"Program outside policy", event.SeverityMedium, nil},
 			fmt.Sprintf("%s, which policy does not allow, was run in %s%s", words["exec"], words["container"], by(tree))
+	case event.ControlFileRead, event.ControlFileWrite:
+		if ev.File == nil {
+			break
+		}
+		return fileIncident(ev, words)
 	case event.ControlNetwork:
 		if ev.Network == nil {
 			break
@@ -65,6 +71,29 @@ func describe(ev event.Event, d event.Decision, tree []event.Process) (kindOfInc
 		return networkIncident(ev, words)
 	}
 	return kindOfIncident{}, ""
+}
+
+// fileIncident needs an event that names a file.
+func fileIncident(ev event.Event, words map[string]string) (kindOfIncident, string) {
+	if !ev.File.Write {
+		return kindOfIncident{"Reading outside policy", event.SeverityMedium, []string{"T1005"}},
+			fmt.Sprintf("%s in %s opened %s, which policy denies", words["program"], words["container"], words["file"])
+	}
+	how := "opened %s for writing"
+	switch ev.File.Act {
+	case "create", "remove", "truncate":
+		how = strings.TrimSuffix(ev.File.Act, "e") + "ed %s"
+	case "rename":
+		how = "renamed or replaced %s"
+	case "link":
+		how = "linked %s"
+	case "mode":
+		how = "changed the permissions of %s"
+	case "owner":
+		how = "changed the owner of %s"
+	}
+	return kindOfIncident{"Change outside policy", event.SeverityMedium, []string{"T1565.001"}},
+		fmt.Sprintf("%s in %s "+how+", which policy does not allow", words["program"], words["container"], words["file"])
 }
 
 // networkIncident needs an event that names its peer.

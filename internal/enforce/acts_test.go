@@ -175,8 +175,21 @@ func actions() map[string]func([]string) error {
 			_, err := os.ReadFile(a[0])
 			return err
 		},
-		"rename": func(a []string) error { return os.Rename(a[0], a[1]) },
-		"link":   func(a []string) error { return os.Link(a[0], a[1]) },
+		"rename":   func(a []string) error { return os.Rename(a[0], a[1]) },
+		"remove":   func(a []string) error { return os.Remove(a[0]) },
+		"mkdir":    func(a []string) error { return os.Mkdir(a[0], 0o755) },
+		"create":   func(a []string) error { return os.WriteFile(a[0], nil, 0o600) },
+		"truncate": func(a []string) error { return unix.Truncate(a[0], 0) },
+		"emptied": func(a []string) error { // opened to be read, and emptied by that
+			fd, err := unix.Open(a[0], unix.O_RDONLY|unix.O_TRUNC, 0)
+			if err != nil {
+				return err
+			}
+			return unix.Close(fd)
+		},
+		"chmod": func(a []string) error { return os.Chmod(a[0], 0o777) },
+		"chown": func(a []string) error { return os.Chown(a[0], 1, 1) },
+		"link":  func(a []string) error { return os.Link(a[0], a[1]) },
 		"rewrite": func(a []string) error { // writes what it reads
 			old, err := os.ReadFile(a[0])
 			if err != nil {

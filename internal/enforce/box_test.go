@@ -35,7 +35,7 @@ type guard struct {
 	parent string // the cgroup folder that the test's containers stand in
 	sensor *sensor.Sensor
 
-	bored  func(event.Event) bool // whether nothing came of an event; nil: something always does
+	bored func(event.Event) bool // whether nothing came of an event; nil: something always does
 
 	mu     sync.Mutex
 	events []event.Event

@@ -14,15 +14,17 @@ import (
 
 // compilerVersion goes into the content of a slot: a compiler that would write
 // other rules for the same policy must not take up the old slot.
-const compilerVersion = 2
+const compilerVersion = 3
 
 // compiled is a policy in the form of the kernel's maps. Rule numbers count
 // from 1 in the order of names.
 type compiled struct {
 	slot     bpf.Slot
 	paths    []pathEntry
+	files    []pathEntry
 	networks []netEntry
 	exec     []policy.PathRule // by rule number less 1
+	fileOf   []policy.PathRule // of rules about files, likewise
 	peers    []policy.PeerRule
 	run      policy.Run
 }
@@ -42,6 +44,9 @@ func compile(run policy.Run) (*compiled, error) {
 	if c.paths, c.exec, err = compilePaths(run.Exec); err != nil {
 		return nil, err
 	}
+	if c.files, c.fileOf, err = compileFiles(run); err != nil {
+		return nil, err
+	}
 	if c.networks, c.peers, err = compileNetwork(run.Network); err != nil {
 		return nil, err
 	}
@@ -58,6 +63,11 @@ func (c *compiled) modes(run policy.Run) {
 		if x.Restrict {
 			s.Flags |= bpf.SlotExecRestrict
 		}
+	}
+	if f := run.Files; f.Effect != "" {
+		s.Flags |= bpf.SlotFileRules
+		s.Mode[bpf.ControlFiles] = mode(f.Effect, f.Audit || run.Audit)
+		s.Mode[bpf.ControlFilesAudited] = bpf.ModeDetect
 	}
 	if n := run.Network; n.Restrict || len(n.Deny) > 0 {
 		s.Flags |= bpf.SlotNetRules

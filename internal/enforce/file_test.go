@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -216,4 +217,165 @@ func opening(g *guard) string {
 		return "fanotify"
 	}
 	return "syscall-kill"
+}
+
+// fileRules is a run section with rules about files.
+func fileRules(effect event.Effect, deny, readOnly string) policy.Run {
+	f := policy.Files{Effect: effect}
+	if deny != "" {
+		f.Deny = []policy.PathRule{{Pattern: deny, Policy: "p", Source: "p.yaml:4"}}
+	}
+	if readOnly != "" {
+		f.ReadOnly = []policy.PathRule{{Pattern: readOnly, Policy: "p", Source: "p.yaml:5"}}
+	}
+	return policy.Run{Policies: []string{"p"}, Generation: 7, Files: f}
+}
+
+// guardedFiles are folders for rules, and a box in which these are in force.
+func guardedFiles(t *testing.T, effect event.Effect) (g *guard, b *box, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range []string{"secret/key", "secret/deep/er/key", "config/file", "config/sub/file", "free/file"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g = newGuard(t)
+	b = g.box(assign(t, g, fileRules(effect, dir+"/secret/**", dir+"/config/**"))).lived()
+	if !g.Objects().Tier1 { // the files are found beside the first program
+		deadline := time.Now().Add(20 * time.Second)
+		for _, act := range []string{"read %s/secret/deep/er/key", "openwrite %s/config/sub/file"} {
+			for b.act(act, dir).code == 0 {
+				if time.Now().After(deadline) {
+					t.Fatalf("the rules do not come into force:\n%s", g.told())
+				}
+			}
+		}
+		g.forget()
+	}
+	return g, b, dir
+}
+
+// stopped says whether an act ended as one does that policy wants blocked.
+func stopped(r result) bool {
+	return r.code == int(syscall.EPERM)
+}
+
+func TestKernelFileRules(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	for _, act := range []string{"read %s/secret/key", "openwrite %s/secret/key", "read %s/secret/deep/er/key", "openwrite %s/config/file", "openwrite %s/config/sub/file", "emptied %s/config/sub/file"} {
+		if r := b.act(act, dir); !stopped(r) {
+			t.Errorf("%s: %+v\n%s", act, r, g.told())
+		}
+	}
+	for _, act := range []string{"read %s/config/file", "read %s/config/sub/file", "read %s/free/file", "openwrite %s/free/file"} {
+		if r := b.act(act, dir); r.code != 0 {
+			t.Errorf("%s: %+v\n%s", act, r, g.told())
+		}
+	}
+	e := g.wait("the refused reading", func(e event.Event) bool {
+		return e.File != nil && e.File.Path == dir+"/secret/key" && !e.File.Write && e.Decision != nil
+	})
+	if d := e.Decision; d.Control != event.ControlFileRead || d.Policy != "p" || d.Rule != "run.files "+dir+"/secret/** (p.yaml:4)" || d.Effect != event.EffectBlock || d.Audit {
+		t.Errorf("decision: %+v", d)
+	}
+	e = g.wait("the refused writing", func(e event.Event) bool {
+		return e.File != nil && e.File.Path == dir+"/config/sub/file" && e.Decision != nil
+	})
+	if d := e.Decision; d.Control != event.ControlFileWrite || d.Rule != "run.files "+dir+"/config/** (p.yaml:5)" || !strings.Contains(d.Why, "opened for writing") {
+		t.Errorf("decision: %+v", d)
+	}
+	if raw, err := os.ReadFile(dir + "/config/sub/file"); err != nil || string(raw) != "content" {
+		t.Errorf("what is read only holds %q (%v)", raw, err)
+	}
+}
+
+// The host, and containers under other policies, go on.
+func TestKernelFileRulesAreTheContainersOwn(t *testing.T) {
+	needKernel(t)
+	g, _, dir := guardedFiles(t, event.EffectBlock)
+	other := g.box().lived()
+	for _, act := range []string{"read %s/secret/key", "openwrite %s/config/file"} {
+		if r := other.act(act, dir); r.code != 0 {
+			t.Errorf("another container, %s: %+v\n%s", act, r, g.told())
+		}
+	}
+	if err := os.WriteFile(dir+"/secret/key", nil, 0o644); err != nil {
+		t.Errorf("the host: %v", err)
+	}
+}
+
+func TestKernelFileRulesThatKillOrRecord(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectKill)
+	if r := b.act("read %s/secret/key", dir); !r.killed {
+		t.Errorf("kill: %+v\n%s", r, g.told())
+	}
+	assign(t, g, fileRules(event.EffectAlert, dir+"/secret/**", ""))(b.id)
+	g.sensor.Reconsider(b.id)
+	if r := b.act("read %s/secret/key", dir); r.code != 0 {
+		t.Errorf("alert: %+v\n%s", r, g.told())
+	}
+	g.wait("the record", func(e event.Event) bool {
+		return e.File != nil && e.File.Path == dir+"/secret/key" && e.Decision != nil && e.Decision.Outcome == event.Detected
+	})
+}
+
+func TestKernelFileRulesOfAuditBesideEnforcement(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	run := fileRules(event.EffectBlock, dir+"/secret/**", "")
+	audited := fileRules(event.EffectBlock, dir+"/config/file", "")
+	audited.Files.Audit = true
+	run.Audited = &audited
+	assign(t, g, run)(b.id)
+	g.sensor.Reconsider(b.id)
+	if r := b.act("read %s/config/file", dir); r.code != 0 {
+		t.Errorf("what is only audited: %+v\n%s", r, g.told())
+	}
+	e := g.wait("the audited reading", func(e event.Event) bool {
+		return e.File != nil && e.File.Path == dir+"/config/file" && e.Decision != nil && e.Decision.Outcome == event.Detected
+	})
+	if !e.Decision.Audit {
+		t.Errorf("decision: %+v", e.Decision)
+	}
+	if r := b.act("read %s/secret/key", dir); !stopped(r) {
+		t.Errorf("what is enforced beside it: %+v", r)
+	}
+}
+
+// What changes a file by its name only is refused where BPF LSM acts.
+func TestKernelFileRulesAboutNames(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	if !g.Objects().Tier1 {
+		t.Log("tier 2 does not see these; docs/policy.md says so")
+		return
+	}
+	acts := map[string]string{
+		"remove": "remove %[1]s/config/file", "rename": "rename %[1]s/config/file %[1]s/free/taken",
+		"replace": "rename %[1]s/free/file %[1]s/config/file", "link": "link %[1]s/config/file %[1]s/free/second",
+		"create": "create %[1]s/config/new", "folder": "mkdir %[1]s/config/folder", "truncate": "truncate %[1]s/config/file",
+		"mode": "chmod %[1]s/config/file", "owner": "chown %[1]s/config/file",
+	}
+	for name, act := range acts {
+		if r := b.act(act, dir); r.code != int(syscall.EPERM) {
+			t.Errorf("%s: %+v\n%s", name, r, g.told())
+		}
+	}
+	if raw, err := os.ReadFile(dir + "/config/file"); err != nil || string(raw) != "content" {
+		t.Errorf("what is read only holds %q (%v)", raw, err)
+	}
+	if r := b.act("remove %s/free/file", dir); r.code != 0 {
+		t.Errorf("another file: %+v", r)
+	}
+	e := g.wait("the removal", func(e event.Event) bool { return e.File != nil && e.File.Act == "remove" && e.Decision != nil })
+	if !strings.Contains(e.Decision.Why, "removed") || e.Decision.Control != event.ControlFileWrite {
+		t.Errorf("decision: %+v", e.Decision)
+	}
 }

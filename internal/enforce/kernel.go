@@ -157,6 +157,16 @@ func (k *Kernel) fill(slot Slot, c *compiled) error {
 			return fmt.Errorf("path rule %s: %w", e.path, err)
 		}
 	}
+	for _, e := range c.files {
+		if err := k.objects.Paths.Put(e.key(bpf.FilesSlot+uint32(slot)), e.rule); err != nil {
+			return fmt.Errorf("rule about files %s: %w", e.path, err)
+		}
+	}
+	if len(c.files) > 0 {
+		if err := k.objects.SetFileRules(); err != nil {
+			return err
+		}
+	}
 	for _, e := range c.networks {
 		if err := k.objects.Networks.Put(e.key(uint32(slot)), e.rules); err != nil {
 			return fmt.Errorf("network rule %s: %w", e.prefix, err)
@@ -173,7 +183,9 @@ func (k *Kernel) clear(slot Slot) error {
 	if err := k.objects.Slots.Put(uint32(slot), bpf.Slot{}); err != nil {
 		return fmt.Errorf("policy slot %d: %w", slot, err)
 	}
-	paths := keysWhere(k.objects.Paths, func(p bpf.PathKey) bool { return p.Slot == uint32(slot) })
+	paths := keysWhere(k.objects.Paths, func(p bpf.PathKey) bool {
+		return p.Slot == uint32(slot) || p.Slot == bpf.FilesSlot+uint32(slot)
+	})
 	networks := keysWhere(k.objects.Networks, func(n bpf.NetKey) bool { return n.Slot == uint32(slot) })
 	return errors.Join(remove(k.objects.Paths, paths), remove(k.objects.Networks, networks))
 }

@@ -3,6 +3,7 @@ package enforce
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -67,7 +68,34 @@ func (p pattern) covers(target string, folder, deep bool) bool {
 // compilePaths flattens allow and deny lists so that the longest match in the
 // trie is the whole verdict: a deny beats an allow.
 func compilePaths(x policy.Exec) ([]pathEntry, []policy.PathRule, error) {
-	names := append(append([]policy.PathRule{}, x.Deny...), x.Allow...)
+	return flattenPaths([]pathList{{x.Deny, bpf.VerdictDeny}, {x.Allow, bpf.VerdictAllow}}, func(first, _ uint8) uint8 { return first })
+}
+
+// compileFiles flattens the lists of files, those of policies in audit mode that
+// stand beside enforcing ones too: what holds for a file is all of them together.
+func compileFiles(run policy.Run) ([]pathEntry, []policy.PathRule, error) {
+	lists := []pathList{{run.Files.Deny, bpf.FileDenied}, {run.Files.ReadOnly, bpf.FileReadOnly}}
+	if a := run.Audited; a != nil {
+		lists = append(lists, pathList{a.Files.Deny, bpf.FileDeniedAudited}, pathList{a.Files.ReadOnly, bpf.FileReadOnlyAudited})
+	}
+	return flattenPaths(lists, func(first, more uint8) uint8 { return first | more })
+}
+
+// pathList is what is said about the files that patterns match.
+type pathList struct {
+	rules   []policy.PathRule
+	verdict uint8
+}
+
+// flattenPaths makes one verdict, of the lists in their order, for every pattern's files.
+// A verdict goes by the number of the first rule.
+func flattenPaths(lists []pathList, join func(first, more uint8) uint8) ([]pathEntry, []policy.PathRule, error) {
+	var names []policy.PathRule
+	var verdicts []uint8
+	for _, l := range lists {
+		names = append(names, l.rules...)
+		verdicts = append(verdicts, slices.Repeat([]uint8{l.verdict}, len(l.rules))...)
+	}
 	if len(names) > 1<<16-2 {
 		return nil, nil, fmt.Errorf("%d path rules: at most %d", len(names), 1<<16-2)
 	}
@@ -81,17 +109,17 @@ func compilePaths(x policy.Exec) ([]pathEntry, []policy.PathRule, error) {
 		patterns[i] = p
 		targets[p.path] = p.one
 	}
-	verdict := func(target string, folder, deep bool) (uint8, uint16) {
-		for i, p := range patterns { // denials come first
-			if !p.covers(target, folder, deep) {
-				continue
+	verdict := func(target string, folder, deep bool) (verdict uint8, rule uint16) {
+		for i, p := range patterns {
+			switch {
+			case !p.covers(target, folder, deep):
+			case rule == 0:
+				verdict, rule = verdicts[i], uint16(i+1)
+			default:
+				verdict = join(verdict, verdicts[i])
 			}
-			if i < len(x.Deny) {
-				return bpf.VerdictDeny, uint16(i + 1)
-			}
-			return bpf.VerdictAllow, uint16(i + 1)
 		}
-		return bpf.VerdictNone, 0
+		return verdict, rule
 	}
 	var entries []pathEntry
 	for target, folder := range targets {

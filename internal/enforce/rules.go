@@ -36,6 +36,13 @@ func (c *compiled) rule(control event.Control, number uint16) sensor.Rule {
 		if i := int(number) - 1; i >= 0 && i < len(c.exec) {
 			r.Policy, r.Source = c.exec[i].Policy, source("run.exec "+c.exec[i].Pattern, c.exec[i].Source)
 		}
+	case event.ControlFileRead, event.ControlFileWrite:
+		r.Source, r.Effect, r.Audit = "run.files", c.run.Files.Effect, c.run.Files.Audit || c.run.Audit
+		if i := int(number) - 1; i >= 0 && i < len(c.fileOf) {
+			r.Policy, r.Source = c.fileOf[i].Policy, source("run.files "+c.fileOf[i].Pattern, c.fileOf[i].Source)
+		} else { // a policy in audit mode beside enforcing ones
+			r.Effect, r.Audit = event.EffectAlert, true
+		}
 	case event.ControlNetwork:
 		r.Source, r.Effect, r.Audit = "run.network.egress", c.run.Network.Effect, c.run.Network.Audit || c.run.Audit
 		r.Policy = restricting(c.run.Network.By, r.Policy)

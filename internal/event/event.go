@@ -163,6 +163,10 @@ type Exit struct {
 type File struct {
 	Path  string `json:"path"` // by its dentry, in the container's mount namespace
 	Write bool   `json:"write,omitempty"`
+	// Act is what was done to it: empty for opening, else create, remove, rename,
+	// link, truncate, mode (permissions) or owner. All but opening are told where
+	// BPF LSM acts (tier 1).
+	Act   string `json:"act,omitempty"`
 	Inode uint64 `json:"inode,omitempty"`
 	// Filesystem is the kernel's name of the file system for those that matter
 	// to detections: cgroup, cgroup2, proc, sysfs, overlay, tmpfs; else empty.
@@ -227,6 +231,10 @@ const (
 // NoticeUnreadable is the code of a notice that the kernel programs report what
 // the agent cannot read.
 const NoticeUnreadable = "unreadable"
+
+// NoticeUncovered is the code of a notice that a policy's rules about files do not
+// hold for all the files that they speak of.
+const NoticeUncovered = "uncovered"
 
 // Notice is something the agent says about itself or its host.
 type Notice struct {

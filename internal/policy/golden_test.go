@@ -160,6 +160,15 @@ func showRun(r policy.Run, indent string) string {
 			say("    deny %s by %s %s", p.Pattern, p.Policy, p.Source)
 		}
 	}
+	if r.Files.Effect != "" {
+		say("  files %s audit %v", r.Files.Effect, r.Files.Audit)
+		for _, p := range r.Files.Deny {
+			say("    deny %s by %s %s", p.Pattern, p.Policy, p.Source)
+		}
+		for _, p := range r.Files.ReadOnly {
+			say("    readOnly %s by %s %s", p.Pattern, p.Policy, p.Source)
+		}
+	}
 	if r.Network.Effect != "" {
 		say("  network %s audit %v restrict %v by %v", r.Network.Effect, r.Network.Audit, r.Network.Restrict, r.Network.By)
 		for _, p := range r.Network.Egress {

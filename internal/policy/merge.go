@@ -61,6 +61,9 @@ func combine(enforced, audited Run) Run {
 	if audited.Exec.Effect != "" {
 		left = place(&result.Exec, &rest.Exec, audited.Exec, enforced.Exec.Effect != "") || left
 	}
+	if audited.Files.Effect != "" {
+		left = place(&result.Files, &rest.Files, audited.Files, enforced.Files.Effect != "") || left
+	}
 	if audited.Network.Effect != "" {
 		left = place(&result.Network, &rest.Network, audited.Network, enforced.Network.Effect != "") || left
 	}
@@ -103,6 +106,9 @@ func (m *merger) add(p *Policy) {
 	}
 	if p.run.exec.Effect != "" && !m.lifted(p, "run.exec") {
 		m.exec(p)
+	}
+	if p.run.files.Effect != "" && !m.lifted(p, "run.files") {
+		m.files(p)
 	}
 	if p.run.network.Effect != "" && !m.lifted(p, "run.network") {
 		m.network(p.Name, p.run.network)
@@ -148,6 +154,14 @@ func (m *merger) exec(p *Policy) {
 		have.Source = add.Source
 	}
 	have.Restrict, have.Allow, have.By = true, allow, append(have.By, p.Name)
+}
+
+func (m *merger) files(p *Policy) {
+	add, have := p.run.files, &m.run.Files
+	have.Audit = m.audit
+	have.Effect = strictest(have.Effect, add.Effect)
+	have.Deny = append(have.Deny, ownPaths(add.Deny, p.Name)...)
+	have.ReadOnly = append(have.ReadOnly, ownPaths(add.ReadOnly, p.Name)...)
 }
 
 func ownPaths(rules []PathRule, policy string) []PathRule {

@@ -26,6 +26,7 @@ type Run struct {
 	Drift    Switch // programs written or modified after the container started
 	Fileless Switch // programs without a name in a directory
 	Exec     Exec
+	Files    Files
 	Network  Network
 
 	// Detections by id; a detection that is absent has the setting of the key
@@ -70,6 +71,15 @@ type Exec struct {
 	// the first one's exec section.
 	By     []string
 	Source string
+}
+
+// Files says which files may not be opened at all, and which only to be read.
+// Patterns are those of Exec.
+type Files struct {
+	Effect   event.Effect
+	Audit    bool
+	Deny     []PathRule
+	ReadOnly []PathRule
 }
 
 // PathRule is one path pattern with the policy that brought it.

@@ -16,6 +16,7 @@ import (
 type runSection struct {
 	drift, fileless Switch
 	exec            Exec
+	files           Files
 	network         Network
 	metadata        Network // the deny of the metadata service, by itself
 	detections      *detectionSection
@@ -27,7 +28,8 @@ func parseRun(v document.Value) *runSection {
 		"exec":       func(v document.Value) { s.parseExec(v) },
 		"network":    func(v document.Value) { s.parseNetwork(v) },
 		"detections": func(v document.Value) { s.detections = parseDetections(v) },
-		"profile":    nil, "files": nil, "capabilities": nil, "syscalls": nil, "resources": nil,
+		"files":      func(v document.Value) { s.parseFiles(v) },
+		"profile":    nil, "capabilities": nil, "syscalls": nil, "resources": nil,
 	})
 	return s
 }
@@ -73,6 +75,24 @@ func (s *runSection) parseExec(v document.Value) {
 	s.exec = e
 }
 
+func (s *runSection) parseFiles(v document.Value) {
+	f := Files{Effect: event.EffectBlock}
+	v.Map(document.Fields{
+		"deny":     func(v document.Value) { f.Deny = parsePaths(v) },
+		"readOnly": func(v document.Value) { f.ReadOnly = parsePaths(v) },
+		"effect": func(v document.Value) {
+			f.Effect = parseEffect(v, event.EffectAlert, event.EffectBlock, event.EffectKill)
+		},
+	})
+	if len(f.Deny)+len(f.ReadOnly) == 0 {
+		if v.Has("effect") && !v.Has("deny") && !v.Has("readOnly") {
+			v.Fail("has an effect, but neither deny nor readOnly that it could be the effect of")
+		}
+		return
+	}
+	s.files = f
+}
+
 // parseSwitch reads the effect of a control without a list; allow is off.
 func parseSwitch(v document.Value) Switch {
 	if v.Kind == document.String && v.Text == "allow" {
@@ -116,7 +136,7 @@ func badPathPattern(pattern string) string {
 	case body != "" && !isClean(body):
 		return `is not in its shortest form: leave out "//", ".", ".." and a "/" at the end`
 	case pattern == "/":
-		return "is a folder, not a program"
+		return "is a folder, not a file"
 	}
 	return ""
 }

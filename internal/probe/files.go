@@ -59,15 +59,20 @@ func (p *prober) writeRow(events finding) event.Capability {
 	if bpf.acts {
 		return row(c, event.StrengthPrevent, p.refuser.mechanism(), bpf)
 	}
+	open := act{Do: doOpen, Path: p.file, Write: true}
+	fan := p.try(fanotifyTrial(open, p.file, fanOpenPerm, p))
 	mount := p.try(p.confined(trial{
-		name: "a read-only mount", act: act{Do: doOpen, Path: p.file, Write: true}, refusal: syscall.EROFS,
+		name: "a read-only mount", act: open, refusal: syscall.EROFS,
 	}, act{Do: doReadOnly, Path: p.dir}))
-	r := row(c, event.StrengthNone, "", mount, bpf)
 	if mount.acts {
-		mount.why = "read-only mounts, set at start, refused the canary; other writes are only seen"
+		mount.why = "read-only mounts, set at start, refused the canary"
 	}
-	if events.acts {
-		r = row(c, event.StrengthDetect, "tracepoint", mount, bpf)
+	r := row(c, event.StrengthNone, "", mount, fan, bpf)
+	switch {
+	case fan.acts:
+		r = row(c, event.StrengthPreventLive, "fanotify", finding{why: fan.why + " (never for procfs, nor changes by name only)"}, mount, bpf)
+	case events.acts:
+		r = row(c, event.StrengthDetect, "tracepoint", mount, fan, bpf)
 	}
 	r.Fix = lsmFix()
 	return r

@@ -118,7 +118,8 @@ func unprobed(problem string) []event.Capability {
 // control's mechanism to use in a running container.
 func unused(c event.Control) bool {
 	switch c {
-	case event.ControlExec, event.ControlDrift, event.ControlFileless, event.ControlNetwork, event.ControlDetection, event.ControlStart:
+	case event.ControlExec, event.ControlDrift, event.ControlFileless, event.ControlNetwork, event.ControlDetection, event.ControlStart,
+		event.ControlFileRead, event.ControlFileWrite:
 		return false
 	}
 	return true

@@ -86,7 +86,7 @@ func TestKernelDoctor(t *testing.T) {
 			check(c, event.StrengthKill, "exec-kill")
 		}
 		check(event.ControlFileRead, event.StrengthPreventLive, "fanotify")
-		check(event.ControlFileWrite, event.StrengthDetect, "tracepoint")
+		check(event.ControlFileWrite, event.StrengthPreventLive, "fanotify")
 	}
 	check(event.ControlDetection, event.StrengthDetect, "tracepoint")
 	for _, c := range []event.Control{event.ControlNetwork, event.ControlSysctl, event.ControlDevice} {

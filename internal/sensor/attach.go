@@ -84,7 +84,11 @@ func (o *Objects) attachOne(name string, spec *ebpf.ProgramSpec, prog *ebpf.Prog
 func byReturn(specs []*ebpf.CollectionSpec) error {
 	functions := map[string]string{
 		"bprm_check_security": "security_bprm_check", "file_open": "security_file_open", "mmap_file": "security_mmap_file",
-		"unix_stream_connect": "security_unix_stream_connect", "socket_create": "security_socket_create", "capable": "security_capable", "bpf": "security_bpf",
+		"unix_stream_connect": "security_unix_stream_connect",
+		"path_unlink":         "security_path_unlink", "path_rmdir": "security_path_rmdir", "path_mkdir": "security_path_mkdir", "path_mknod": "security_path_mknod",
+		"path_symlink": "security_path_symlink", "path_link": "security_path_link", "path_rename": "security_path_rename",
+		"path_truncate": "security_path_truncate", "path_chmod": "security_path_chmod", "path_chown": "security_path_chown",
+		"socket_create": "security_socket_create", "capable": "security_capable", "bpf": "security_bpf",
 	}
 	for _, spec := range specs {
 		for name, p := range spec.Programs {

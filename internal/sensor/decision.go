@@ -33,6 +33,8 @@ func control(c uint8) (name event.Control, detection string) {
 		return event.ControlFileless, ""
 	case bpf.ControlNetwork:
 		return event.ControlNetwork, ""
+	case bpf.ControlFiles, bpf.ControlFilesAudited:
+		return event.ControlFileRead, ""
 	case bpf.ControlReverseShell:
 		return event.ControlDetection, DetectionReverseShell
 	case bpf.ControlReleaseAgent:
@@ -63,6 +65,9 @@ func (d *decoder) judge(e *event.Event, h *bpf.Head, why func(event.Control) str
 		return
 	}
 	name, detection := control(h.Control)
+	if name == event.ControlFileRead && e.File != nil && e.File.Write {
+		name = event.ControlFileWrite
+	}
 	rule := Rule{}
 	if d.rules != nil {
 		rule = d.rules.Rule(h.Slot, name, h.Rule)
@@ -136,6 +141,30 @@ func whyExec(c event.Control, x *event.Exec, flags uint32) string {
 		return path + " is not below the container's root"
 	}
 	return path + " is a program that policy does not allow"
+}
+
+func whyFile(c event.Control, f *event.File) string {
+	switch c {
+	case event.ControlDrift:
+		return f.Path + " was written or changed after the container started, and the dynamic loader was told to run it"
+	case event.ControlFileRead:
+		return "policy does not let " + f.Path + " be opened"
+	case event.ControlFileWrite:
+		return "policy does not let " + f.Path + " be " + changed(f.Act)
+	}
+	return fmt.Sprintf("%s was opened for writing from inside a container", f.Path)
+}
+
+// changed is what happened to a file, in a sentence.
+func changed(act string) string {
+	words := map[string]string{
+		"create": "created", "remove": "removed", "rename": "renamed or replaced", "link": "linked",
+		"truncate": "truncated", "mode": "given other permissions", "owner": "given another owner",
+	}
+	if word := words[act]; word != "" {
+		return word
+	}
+	return "opened for writing"
 }
 
 func whyNetwork(c event.Control, kind event.Kind, n *event.Network) string {

@@ -170,13 +170,8 @@ func (d *decoder) exit(r *bpf.ExitEvent) record {
 
 func (d *decoder) open(r *bpf.OpenEvent) record {
 	rec := d.start(&r.Head, event.KindFileOpen)
-	rec.event.File = &event.File{Path: text(r.Path[:]), Write: r.Write != 0, Inode: r.Ino, Filesystem: filesystem(r.Magic)}
-	d.judge(&rec.event, &r.Head, func(c event.Control) string {
-		if c == event.ControlDrift {
-			return rec.event.File.Path + " was written or changed after the container started, and the dynamic loader was told to run it"
-		}
-		return fmt.Sprintf("%s was opened for writing from inside a container", rec.event.File.Path)
-	})
+	rec.event.File = &event.File{Path: text(r.Path[:]), Write: r.Write != 0, Act: fileAct(r.Act), Inode: r.Ino, Filesystem: filesystem(r.Magic)}
+	d.judge(&rec.event, &r.Head, func(c event.Control) string { return whyFile(c, rec.event.File) })
 	return rec
 }
 
@@ -275,6 +270,27 @@ func transport(t uint16) string {
 		return "raw"
 	}
 	return fmt.Sprintf("protocol %d", t)
+}
+
+// fileAct names what was done to a file; empty: it was opened.
+func fileAct(act uint32) string {
+	switch act {
+	case bpf.ActCreate:
+		return "create"
+	case bpf.ActRemove:
+		return "remove"
+	case bpf.ActRename:
+		return "rename"
+	case bpf.ActLink:
+		return "link"
+	case bpf.ActTruncate:
+		return "truncate"
+	case bpf.ActMode:
+		return "mode"
+	case bpf.ActOwner:
+		return "owner"
+	}
+	return ""
 }
 
 // filesystem names those that matter to detections (include/uapi/linux/magic.h).

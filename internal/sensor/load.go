@@ -182,6 +182,7 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	}
 	types := btf.NewCache()
 	host := bpf.Host{Direct: knows[*btf.Func](types, bpf.Cast), Tier1: opts.Tier1, Traces: !opts.Syscalls}
+	host.Paths = knows[*btf.Func](types, "security_path_unlink")
 	host.Registers = features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskPtRegs) == nil
 	for _, name := range bpf.Tracepoints() {
 		host.Traces = host.Traces && knows[*btf.Typedef](types, name)
@@ -305,9 +306,9 @@ func (o *Objects) configure(mountNS uint64, under string) error {
 	c.Subsys = int32(o.Hierarchy.Subsystem)
 	c.Hierarchy = uint32(o.Hierarchy.ID)
 	c.RealOffset = wallOffset()
-	c.Flags = 0
+	c.Flags &= bpf.ConfigFiles // of an earlier agent's policies, which are in force
 	if o.Quiet {
-		c.Flags = bpf.ConfigLoader
+		c.Flags |= bpf.ConfigLoader
 	}
 	c.Under = 0
 	if under != "" {
@@ -368,6 +369,19 @@ func (o *Objects) SyncClock() error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	c.RealOffset = wallOffset()
+	return o.Settings.Put(uint32(0), c)
+}
+
+// SetFileRules tells the programs that some policy has rules about files: without
+// any they look no further into openings.
+func (o *Objects) SetFileRules() error {
+	o.settings.Lock()
+	defer o.settings.Unlock()
+	var c bpf.Config
+	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	c.Flags |= bpf.ConfigFiles
 	return o.Settings.Put(uint32(0), c)
 }
 

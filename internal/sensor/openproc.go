@@ -67,7 +67,7 @@ func writes(line, arch string) (write, sure bool) {
 	if err != nil {
 		return true, false
 	}
-	return flags&unix.O_ACCMODE != unix.O_RDONLY, true
+	return flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0, true
 }
 
 // v1Roots are where the v1 hierarchies of this mount namespace are mounted.

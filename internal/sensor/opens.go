@@ -31,6 +31,7 @@ type opens struct {
 	sensor *Sensor
 	group  *os.File
 	told   chan event.Event
+	say    func(event.Event) // of what is no opening
 
 	changes *changes // nil: this kernel cannot tell of them
 
@@ -43,6 +44,7 @@ type marked struct {
 	path    string // as containers name it; of a folder with a slash at its end
 	control uint8  // bpf.NoControl: it is only told
 	owner   string // the container that it was found in
+	ruled   bool   // it is not told, unless a rule of policy says something about it
 }
 
 // maxMarks bounds how many files are kept in the kernel's memory for it.
@@ -143,22 +145,40 @@ func (o *opens) judge(fd, tid int) (*event.Event, uint32) {
 		return nil, unix.FAN_ALLOW
 	}
 	write, sure := opensForWriting(tid)
+	if control, rule := o.sensor.objects.fileRule(&c, &slot, path, write); control != bpf.NoControl && what.control == bpf.NoControl {
+		ev := o.sensor.opened(pid, c, &st, path, write, filesystemOf(fd))
+		if ev == nil {
+			return nil, unix.FAN_DENY // it ended meanwhile
+		}
+		return o.decide(ev, control, rule, c, slot)
+	}
+	if what.ruled {
+		return nil, unix.FAN_ALLOW
+	}
 	if what.control == bpf.NoControl {
 		write = write && sure
 	} else if sure && !write {
 		return nil, unix.FAN_ALLOW
 	}
-	var fs unix.Statfs_t
-	_ = unix.Fstatfs(fd, &fs) // without it the file system has no name
-	ev := o.sensor.opened(pid, c, &st, path, write, uint64(fs.Type))
+	ev := o.sensor.opened(pid, c, &st, path, write, filesystemOf(fd))
 	if ev == nil || what.control == bpf.NoControl {
 		return ev, unix.FAN_ALLOW
 	}
-	return o.decide(ev, what.control, c, slot)
+	return o.decide(ev, what.control, 0, c, slot)
 }
 
-func (o *opens) decide(ev *event.Event, control uint8, c bpf.Container, slot bpf.Slot) (*event.Event, uint32) {
-	h := bpf.Head{Kind: bpf.KindOpen, Slot: c.Slot, Control: control, Mode: slot.Mode[control&31]}
+// filesystemOf is the kernel's number for the kind of file system; 0 when it does
+// not say.
+func filesystemOf(fd int) uint64 {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return 0
+	}
+	return uint64(fs.Type)
+}
+
+func (o *opens) decide(ev *event.Event, control uint8, rule uint16, c bpf.Container, slot bpf.Slot) (*event.Event, uint32) {
+	h := bpf.Head{Kind: bpf.KindOpen, Slot: c.Slot, Control: control, Rule: rule, Mode: slot.Mode[control&31]}
 	verdict := uint32(unix.FAN_ALLOW)
 	switch {
 	case h.Mode >= bpf.ModeBlock:
@@ -166,9 +186,10 @@ func (o *opens) decide(ev *event.Event, control uint8, c bpf.Container, slot bpf
 	case h.Mode == bpf.ModeDetect:
 		h.Outcome = bpf.OutcomeDetected
 	}
-	o.sensor.decoder.judge(ev, &h, func(event.Control) string {
-		return fmt.Sprintf("%s was opened for writing from inside a container", ev.File.Path)
-	})
+	if h.Mode == bpf.ModeKill && bpf.IsFileRule(control) {
+		_ = unix.Kill(ev.Process.PID, unix.SIGKILL) // it waits for the answer: the number is still its own
+	}
+	o.sensor.decoder.judge(ev, &h, func(c event.Control) string { return whyFile(c, ev.File) })
 	return ev, verdict
 }
 
@@ -207,13 +228,13 @@ func (o *opens) mark(fd int, m marked) error {
 	mask := uint64(unix.FAN_OPEN_PERM)
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		mask |= unix.FAN_EVENT_ON_CHILD
-		m.path += "/"
+		m.path = strings.TrimSuffix(m.path, "/") + "/"
 	} else if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil // opening a pipe or a device for an answer would wait, or act
 	}
 	o.mu.Lock()
 	full := len(o.files) >= maxMarks
-	if !full {
+	if before, known := o.files[fileKey(&st)]; !full && (!known || !m.ruled || before.owner != m.owner) {
 		o.files[fileKey(&st)] = m
 	}
 	o.mu.Unlock()
@@ -421,6 +442,15 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 				o.sensor.entered.add(e.id)
 			}
 			next()
+		case id := <-o.sensor.renewed:
+			if state[id] == done {
+				state[id] = unmarked
+			}
+			for pid, of := range o.sensor.objects.running() {
+				if of == id {
+					try(id, pid)
+				}
+			}
 		case ev := <-started:
 			id := ev.Container.ID
 			if ev.Kind == event.KindContainer {
@@ -430,7 +460,9 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 				continue
 			}
 			if _, known := state[id]; !known {
-				_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
+				if o.sensor.objects.Quiet {
+					_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
+				}
 				state[id] = unmarked
 			}
 			try(id, ev.Process.PID)
@@ -446,7 +478,12 @@ func (o *opens) markContainer(id string, pid int) bool {
 		return false
 	}
 	defer unix.Close(root)
-	o.markWatched(root, id, pid, o.sensor.objects.Watched())
+	if o.sensor.objects.Quiet {
+		o.markWatched(root, id, pid, o.sensor.objects.Watched())
+	}
+	if path := o.markRuled(root, id, pid); path != "" {
+		o.say(o.sensor.uncovered(id, path))
+	}
 	return true
 }
 

@@ -52,7 +52,8 @@ type Sensor struct {
 	// started takes the first programs of containers, and their ends, to whoever
 	// asks about the openings of their files; nil where programs tell of those.
 	started chan event.Event
-	entered entered // those whose files are asked about
+	renewed chan string // containers that fall under other rules now
+	entered entered     // those whose files are asked about
 
 	ready chan struct{} // closed when everything is read
 
@@ -75,7 +76,7 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 		ready:   make(chan struct{}),
 		watched: s.Watched,
 		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, sets: capabilitySets{}, now: new(wallClock).at},
-		tree:    newTree(treeCapacity), familiar: newFamiliar(o.Familiar),
+		tree:    newTree(treeCapacity), familiar: newFamiliar(o.Familiar), renewed: make(chan string, 64),
 	}, nil
 }
 
@@ -85,7 +86,17 @@ func (s *Sensor) Ready() <-chan struct{} { return s.ready }
 
 // Reconsider lets executions of a container, or with no name all of them, be told
 // again that were not since nothing came of them: the rules have changed.
-func (s *Sensor) Reconsider(container string) { s.familiar.forget(container) }
+func (s *Sensor) Reconsider(container string) {
+	s.familiar.forget(container)
+	if container == "" || s.started == nil {
+		return
+	}
+	s.entered.remove(container)
+	select {
+	case s.renewed <- container:
+	default: // so many at a time are found by their next program
+	}
+}
 
 // Run, called once, reads events until ctx ends, and calls handle for each, one at a time.
 // What an earlier agent did not read comes first. It returns nil when ctx
@@ -100,12 +111,14 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool
 		return err
 	}
 	s.scan()
-	if s.objects.Quiet {
+	if !s.objects.Tier1 {
 		asked, err := s.ask(ctx, handle)
-		if err != nil {
+		switch {
+		case err == nil:
+			defer asked()
+		case s.objects.Quiet: // elsewhere a program kills who opens what it must not
 			return err
 		}
-		defer asked()
 	}
 	telemetry, err := ringbuf.NewReader(s.objects.Events)
 	if err != nil {
@@ -143,13 +156,17 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool
 }
 
 // ask lets the kernel ask about the openings of files, until the returned
-// function is called.
+// function is called: of those that policies have rules about and, where no program
+// sees openings, of those that are watched.
 func (s *Sensor) ask(ctx context.Context, handle func(event.Event) bool) (stop func(), err error) {
 	o, err := newOpens(s)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.markReleaseAgents(); err != nil {
+	o.say = func(ev event.Event) { s.hand(ev, handle) }
+	if !s.objects.Quiet {
+		o.changes = nil // programs tell of what is watched
+	} else if err := o.markReleaseAgents(); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask about openings: %w", err), o.group.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -341,6 +358,19 @@ func (s *Sensor) unreadable(err error, handle func(event.Event) bool) {
 			Message: fmt.Sprintf("The kernel programs told something that this agent cannot read (%v): they are of another version. Stop every agent, run `breakwater unload`, and start one.", err),
 		},
 	})
+}
+
+// uncovered tells of rules about files that not all files could be asked about for.
+func (s *Sensor) uncovered(container, path string) event.Event {
+	now := time.Now()
+	return event.Event{
+		Key:  s.decoder.key(event.KindAgent, uint64(now.UnixNano()), 0),
+		Kind: event.KindAgent, Time: now.UTC(), Host: s.decoder.host,
+		Notice: &event.Notice{
+			Code:    event.NoticeUncovered,
+			Message: fmt.Sprintf("Not all files that run.files speaks of are guarded in the container %.12s: %s and more could not be marked (at most %d folders of a container, and %d files of all). Name fewer files, or use a host where BPF LSM acts.", container, path, maxFolders, maxMarks),
+		},
+	}
 }
 
 // remember keeps the tree, and completes the event's process from it.

@@ -299,6 +299,9 @@ func nextSteps(inc store.Incident, policies string) []string {
 	case d.Control == event.ControlExec:
 		return []string{execStep(path, d),
 			"If not: see who started it in the process tree, and replace the container."}
+	case d.Control == event.ControlFileRead || d.Control == event.ControlFileWrite:
+		return []string{"If it is wanted: take the pattern out of `run.files` of " + named(d.Policy) + ", or name what lies beside `" + path + "` in its stead.",
+			"If not: see which program did it in the process tree, and replace the container."}
 	case d.Control == event.ControlNetwork && ev.Network != nil:
 		return append(networkStep(ev, d), "If not: see which program connected, and replace the container.")
 	case d.Control == event.ControlStart || d.Control == event.ControlImage:
