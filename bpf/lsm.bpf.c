@@ -47,7 +47,7 @@ int BPF_PROG(on_bprm_check, struct linux_binprm *bprm)
 		return 0; // sched_process_exec reports what runs
 	if (work->mode == MODE_KILL)
 		bpf_send_signal(SIGKILL);
-	introduce(&w, task, OUTCOME_PREVENTED);
+	introduce(&w, OUTCOME_PREVENTED);
 	emit_exec(work, &w, task, bprm, OUTCOME_PREVENTED, MECHANISM_LSM);
 	return -EPERM;
 }

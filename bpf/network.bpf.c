@@ -80,7 +80,7 @@ static __always_inline void emit_net(struct who *w, struct peer *p, u8 kind, u8 
 {
 	struct net_event *e;
 
-	introduce(w, current_task(), outcome);
+	introduce(w, outcome);
 	e = reserve(struct net_event, kind, outcome);
 
 	if (!e) {
@@ -492,7 +492,7 @@ int on_device(struct bpf_cgroup_dev_ctx *ctx)
 		return 1;
 	mode = w.slot->mode[CONTROL_DEVICE];
 	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
-	introduce(&w, current_task(), outcome);
+	introduce(&w, outcome);
 	e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
 	if (!e) {
 		count_dropped(KIND_PRIVILEGE, outcome);

@@ -135,15 +135,21 @@ static __always_inline int judge_helper(struct task_struct *task, struct linux_b
 	return 0;
 }
 
-// act_of digests an execution: whatever a detection could look at, who did it, and
+static const u8 no_bytes[256 + 256 + ARGS_LEN];
+
+// act_of digests the current process's execution, in exec_room: whatever a detection could look at, who did it, and
 // how that one's program came to run. Not the numbers of processes, nor the time.
-static __always_inline u64 act_of(struct exec_event *e, struct work *work, struct task_struct *parent)
+__noinline u64 act_of(void)
 {
+	struct task_struct *parent = READ(current_task(), group_leader, real_parent);
 	struct config *c = configuration();
 	struct proc *p = proc_of(parent, READ(parent, tgid));
+	struct exec_event *e;
 	struct digest d;
+	u32 zero = 0;
 
-	if (!c)
+	e = bpf_map_lookup_elem(&exec_room, &zero);
+	if (!c || !e)
 		return 0;
 	digest_begin(&d, c->secret);
 	digest_word(&d, e->head.cgroup);
@@ -155,24 +161,25 @@ static __always_inline u64 act_of(struct exec_event *e, struct work *work, struc
 	digest_word(&d, (u64)e->head.uid << 32 | e->head.gid);
 	digest_word(&d, *(u64 *)e->head.comm);
 	digest_word(&d, *(u64 *)(e->head.comm + 8));
-	digest_bytes(&d, e->path, work->len, 256);
-	digest_bytes(&d, e->args, e->args_len, ARGS_LEN);
+	digest_word(&d, e->args_len);
+	digest_words(&d, e->path, sizeof(e->path) / 8);
+	digest_words(&d, e->args, sizeof(e->args) / 8);
 	if (e->flags & EXEC_SCRIPT)
-		digest_bytes(&d, e->script, e->script_len, 256);
+		digest_words(&d, e->script, sizeof(e->script) / 8);
 	return digest_end(&d);
 }
 
 // passes_untold says of an execution that nothing is decided about whether it is
 // one that nothing came of before. What belongs to it is in the event's room.
 static __always_inline bool passes_untold(struct exec_event *e, struct work *work, struct who *w,
-					  struct task_struct *task, struct linux_binprm *bprm,
-					  struct task_struct *parent)
+					  struct task_struct *task, struct linux_binprm *bprm)
 {
 	struct repeats *f;
 	struct counter *n;
 
+	bpf_probe_read_kernel(&e->path, sizeof(e->path) + sizeof(e->script) + sizeof(e->args), no_bytes);
 	fill_exec(e, work, w, task, bprm, OUTCOME_NONE, MECHANISM_NONE);
-	e->act = act_of(e, work, parent);
+	e->act = act_of();
 	if (w->proc)
 		w->proc->act = e->act;
 	f = bpf_map_lookup_elem(&familiar, &e->act);
@@ -190,18 +197,17 @@ static __always_inline bool passes_untold(struct exec_event *e, struct work *wor
 static __always_inline void tell_exec(struct work *work, struct who *w, struct task_struct *task,
 				      struct linux_binprm *bprm)
 {
-	struct task_struct *parent = READ(task, group_leader, real_parent);
 	struct exec_event *e;
 	u32 zero = 0;
 
 	e = bpf_map_lookup_elem(&exec_room, &zero);
 	if (!e)
 		return;
-	if (passes_untold(e, work, w, task, bprm, parent) && work->owner == bpf_get_current_pid_tgid())
+	if (passes_untold(e, work, w, task, bprm) && work->owner == bpf_get_current_pid_tgid())
 		return;
 	if (w->proc)
 		w->proc->told = TOLD_NOW | TOLD_ONCE;
-	introduce_lineage(w, parent, OUTCOME_NONE);
+	introduce_lineage(1, w->cgroup, w->slot_number, OUTCOME_NONE);
 	count_emitted(KIND_EXEC, OUTCOME_NONE);
 	if (bpf_ringbuf_output(&events, e, sizeof(*e), quietly()))
 		count_dropped(KIND_EXEC, OUTCOME_NONE);
@@ -256,7 +262,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (w.proc)
 		w.proc->told = TOLD_NOW | TOLD_ONCE;
-	introduce_lineage(&w, READ(task, group_leader, real_parent), outcome);
+	introduce_lineage(1, w.cgroup, w.slot_number, outcome);
 	emit_exec(work, &w, task, bprm, outcome, mechanism);
 	return 0;
 }

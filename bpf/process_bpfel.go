@@ -51,19 +51,19 @@ type ProcessCounter struct {
 }
 
 type ProcessExecEvent struct {
-	_         structs.HostLayout
-	Head      ProcessHead
-	Ino       uint64
-	Dev       uint64
-	Flags     uint32
-	ArgsLen   uint32
-	Caps      uint64
-	Act       uint64
-	Euid      uint32
-	ScriptLen uint32
-	Path      [256]uint8
-	Script    [256]uint8
-	Args      [384]uint8
+	_       structs.HostLayout
+	Head    ProcessHead
+	Ino     uint64
+	Dev     uint64
+	Flags   uint32
+	ArgsLen uint32
+	Caps    uint64
+	Act     uint64
+	Euid    uint32
+	Pad     uint32
+	Path    [256]uint8
+	Script  [256]uint8
+	Args    [384]uint8
 }
 
 type ProcessExitEvent struct {

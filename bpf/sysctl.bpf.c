@@ -39,7 +39,7 @@ int on_sysctl(struct bpf_sysctl *ctx)
 			return 1;
 	mode = w.slot->mode[CONTROL_CORE_PATTERN];
 	outcome = mode >= MODE_BLOCK ? OUTCOME_PREVENTED : mode ? OUTCOME_DETECTED : OUTCOME_NONE;
-	introduce(&w, task, outcome);
+	introduce(&w, outcome);
 	e = reserve(struct open_event, KIND_OPEN, outcome);
 	if (e) {
 		fill_head(&e->head, &w, KIND_OPEN);

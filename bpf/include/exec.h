@@ -225,6 +225,7 @@ static __always_inline void fill_exec(struct exec_event *e, struct work *w, stru
 	e->flags = w->facts;
 	cred = READ(task, cred);
 	e->euid = READ(cred, euid.val);
+	e->pad = 0;
 	e->act = 0;
 	e->caps = 0;
 	bpf_probe_read_kernel(&e->caps, sizeof(e->caps), (void *)cred + bpf_core_field_offset(struct cred, cap_effective));
@@ -236,12 +237,8 @@ static __always_inline void fill_exec(struct exec_event *e, struct work *w, stru
 	e->path[0] = 0;
 	bpf_probe_read_kernel_str(e->path, sizeof(e->path), w->key.path);
 	e->script[0] = 0;
-	e->script_len = 0;
-	if (w->facts & EXEC_SCRIPT) {
-		long n = bpf_probe_read_kernel_str(e->script, sizeof(e->script), READ(bprm, filename));
-
-		e->script_len = n > 0 ? n : 0;
-	}
+	if (w->facts & EXEC_SCRIPT)
+		bpf_probe_read_kernel_str(e->script, sizeof(e->script), READ(bprm, filename));
 	if (mechanism != MECHANISM_LSM) { // there the old program's arguments would be read
 		from = READ(task, mm, arg_start);
 		to = READ(task, mm, arg_end);

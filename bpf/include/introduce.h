@@ -28,11 +28,20 @@ static __always_inline bool tell_start(struct who *w, struct task_struct *task, 
 	return true;
 }
 
-// introduce_lineage tells of a task and its ancestors inside, up to the first
-// that was told of: that one's were, too.
-static __noinline int introduce_lineage(struct who *w, struct task_struct *task, u8 outcome)
+// introduce_lineage tells of the current process, or with above of its parent, and
+// its ancestors inside, up to the first that was told of: that one's were, too. A
+// function of its own, with numbers for arguments, that the verifier looks at once
+// and not at each call.
+__noinline int introduce_lineage(u32 above, u64 cgroup, u32 slot, u32 outcome)
 {
-	task = READ(task, group_leader);
+	struct task_struct *task = READ(current_task(), group_leader);
+	struct who w = {.cgroup = cgroup, .slot_number = slot};
+
+	w.container = bpf_map_lookup_elem(&containers, &cgroup);
+	if (!w.container)
+		return 0;
+	if (above)
+		task = READ(task, real_parent, group_leader);
 	for (u64 i = 0; i < LINEAGE; i++) { // 64 bits: the verifier forgets what of a smaller number lies on the stack
 		struct proc *p = proc_of(task, READ(task, tgid));
 
@@ -40,18 +49,18 @@ static __noinline int introduce_lineage(struct who *w, struct task_struct *task,
 			break;
 		if (!p->inside && in_host_mounts(task))
 			break; // the runtime's own set-up
-		if (tell_start(w, task, p->act, outcome))
+		if (tell_start(&w, task, p->act, outcome))
 			p->told = TOLD_NOW | TOLD_ONCE;
 		task = READ(task, real_parent, group_leader);
 	}
 	return 0;
 }
 
-// introduce comes before an event about a process is sent.
-static __always_inline void introduce(struct who *w, struct task_struct *task, u8 outcome)
+// introduce comes before an event about the current process is sent.
+static __always_inline void introduce(struct who *w, u8 outcome)
 {
 	if (w->proc && !(w->proc->told & TOLD_NOW))
-		introduce_lineage(w, task, outcome);
+		introduce_lineage(0, w->cgroup, w->slot_number, outcome);
 }
 
 #endif

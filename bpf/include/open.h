@@ -32,7 +32,7 @@ static __always_inline void emit_open(struct work *work, struct who *w, struct t
 {
 	struct open_event *e;
 
-	introduce(w, task, outcome);
+	introduce(w, outcome);
 	e = reserve(struct open_event, KIND_OPEN, outcome);
 
 	if (!e) {
@@ -114,7 +114,7 @@ static __always_inline void emit_socket(struct who *w, u8 kind, u8 control, u8 o
 {
 	struct net_event *e;
 
-	introduce(w, current_task(), outcome);
+	introduce(w, outcome);
 	e = reserve(struct net_event, kind, outcome);
 
 	if (!e) {

@@ -80,7 +80,7 @@ static __always_inline void emit_privilege(struct privilege *p, u8 outcome, u8 m
 {
 	struct privilege_event *e;
 
-	introduce(&p->who, current_task(), outcome);
+	introduce(&p->who, outcome);
 	e = reserve(struct privilege_event, KIND_PRIVILEGE, outcome);
 
 	if (!e) {

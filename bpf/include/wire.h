@@ -302,7 +302,7 @@ struct exec_event {
 	u64 caps; // effective ones
 	u64 act;  // digest of all this, of the parent's and of the container; 0: not made
 	u32 euid;
-	u32 script_len; // with its end
+	u32 pad;
 	u8 path[256];
 	u8 script[256];
 	u8 args[ARGS_LEN];
