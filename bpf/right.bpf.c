@@ -40,7 +40,7 @@ int BPF_PROG(on_lsm_capable, struct cred *cred, void *ns, int capability, unsign
 {
 	struct privilege p = {.capability = capability, .granted = true};
 
-	if (ordinary(capability) || opts & CAP_OPT_NOAUDIT || !find_privilege(&p))
+	if (ordinary(capability) || opts & CAP_OPT_NOAUDIT || borrowed(cred, capability) || !find_privilege(&p))
 		return 0;
 	if (p.call.kind == CALL_BPF)
 		p.mode = MODE_OFF; // asked about below

@@ -88,7 +88,7 @@ int on_capable(struct bpf_raw_tracepoint_args *ctx)
 	struct privilege p = {.capability = ctx->args[3], .granted = !(u32)ctx->args[4]};
 	u8 outcome;
 
-	if (ordinary(p.capability) || !find_privilege(&p))
+	if (ordinary(p.capability) || borrowed((void *)ctx->args[0], p.capability) || !find_privilege(&p))
 		return 0;
 	if (p.capability == CAP_NET_RAW && p.call.kind == CALL_SOCKET && p.granted)
 		return on_packet_socket(&p.who, &p.call);

@@ -317,6 +317,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct cred *cred;
+	struct cred *real_cred;
 	char comm[16];
 	struct nsproxy *nsproxy;
 	struct files_struct *files;

@@ -59,7 +59,17 @@ struct privilege {
 	u8 mode;
 };
 
-// find_privilege says whether somebody in a container asks, and for what.
+// borrowed: the kernel acts for the process with somebody else's rights, as an
+// overlay file system does with those of who mounted it.
+static __always_inline bool borrowed(const void *cred, u32 capability)
+{
+	if (capability == CAP_NET_RAW) // no file system asks for it; a ring of io_uring may
+		return false;
+	return cred != READ(current_task(), real_cred);
+}
+
+// find_privilege says whether somebody in a container asks, and for what. What the
+// runtime does before it starts the container's program is its own set-up.
 static __always_inline bool find_privilege(struct privilege *p)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
@@ -69,7 +79,7 @@ static __always_inline bool find_privilege(struct privilege *p)
 	what_right(&p->call, regs);
 	if (p->call.kind == CALL_MEMORY || !find_me(&p->who, current_task()))
 		return false;
-	if (!p->who.inside && in_host_mounts(current_task()))
+	if (!p->who.inside)
 		return false;
 	p->control = p->granted ? privilege_control(p->capability, &p->call) : NO_CONTROL;
 	p->mode = p->control == NO_CONTROL ? MODE_OFF : p->who.slot->mode[p->control & 31];

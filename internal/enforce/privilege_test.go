@@ -8,10 +8,12 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
 // seesPrivileges: where every system call is watched, no program is told of rights.
@@ -115,6 +117,65 @@ func TestKernelListen(t *testing.T) {
 	e := g.wait("listen", func(e event.Event) bool { return e.Kind == event.KindListen && e.Container.ID == b.id })
 	if e.Network.Port == 0 || e.Network.Transport != "tcp" || e.Process.Path == "" {
 		t.Errorf("event: %+v %+v", e.Network, e.Process)
+	}
+}
+
+// An overlay file system acts with the rights of who mounted it: whoever uses it has
+// asked for none.
+func TestKernelRightsOfFileSystemsAreNotTheProcesses(t *testing.T) {
+	g := newGuard(t)
+	if !g.seesPrivileges() {
+		t.Skip("left out: this kernel's programs are told of no rights")
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "breakwater-test-") // an overlay lies on no other one
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	merged := filepath.Join(dir, "merged")
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lower", "file"), []byte("x"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "lower"), filepath.Join(dir, "lower", "file")} {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+		testenv.Missing(t, "needs overlay file systems: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(merged, unix.MNT_DETACH) })
+	b := g.box()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/self", self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	nobody := func(act string) result {
+		c := b.actCommand(act)
+		c.Path = dir + "/self" // where everybody reaches it
+		c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		return finish(c)
+	}
+	if r := nobody("rewrite " + merged + "/file"); r.code != 0 {
+		t.Fatalf("writing: %+v", r)
+	}
+	// It asks for this itself, and is told of after the rest.
+	nobody("mount " + t.TempDir())
+	g.wait("mount", func(e event.Event) bool { return e.Privilege != nil && e.Privilege.Call == "mount" })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.events {
+		if e.Privilege != nil && e.Privilege.Granted {
+			t.Errorf("a process without rights was told to have used %s by %s", e.Privilege.Capability, e.Privilege.Call)
+		}
 	}
 }
 
