@@ -55,10 +55,10 @@ func (s *suite) buildImage(ctx context.Context) error {
 	script := "for n in " + strings.Join(names(), " ") + "; do mkdir -p ${n%/*}; ln /usr/bin/attack $n; done; " +
 		"for n in " + strings.Join(setUserID(), " ") + "; do cp /usr/bin/attack $n; chmod 4755 $n; done"
 	files := "mkdir -p /etc/cron.d /etc/sudoers.d /etc/pam.d /etc/profile.d /etc/systemd/system /etc/apt/sources.list.d " +
-		"/root/.ssh /var/log /run/secrets/kubernetes.io/serviceaccount /etc/kubernetes/pki /home/app; " +
+		"/opt/secret/deep /opt/config /root/.ssh /var/log /run/secrets/kubernetes.io/serviceaccount /etc/kubernetes/pki /home/app; " +
 		"for f in /etc/shadow /etc/gshadow /etc/sudoers /etc/pam.d/common-auth /etc/crontab /etc/profile /etc/ld.so.preload /root/.bashrc /root/.bash_history " +
 		"/root/.ssh/id_rsa /var/log/wtmp /var/log/auth.log /run/secrets/kubernetes.io/serviceaccount/token /etc/kubernetes/pki/ca.key " +
-		"/etc/apt/sources.list; do echo > $f; done; echo villain > /etc/hostname"
+		"/etc/apt/sources.list /opt/secret/deep/key /opt/config/app; do echo > $f; done; echo villain > /etc/hostname"
 	return s.Build(ctx, image,
 		"FROM bw-busybox\nCOPY attack /usr/bin/attack\nRUN "+script+"\nRUN "+files+"\nENV PATH=/usr/bin:/bin:/usr/sbin\nCMD [\"attack\", \"wait\"]\n",
 		map[string][]byte{"attack": villain})

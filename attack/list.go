@@ -19,7 +19,7 @@ func chosen(short bool, only string) []attack {
 
 func all() []attack {
 	var list []attack
-	for _, part := range [][]attack{programs(), shells(), peers(), escapes(), ended(), seen(), files(), network()} {
+	for _, part := range [][]attack{programs(), shells(), peers(), guardedFiles(), escapes(), ended(), seen(), files(), network()} {
 		list = append(list, part...)
 	}
 	return list
@@ -118,6 +118,16 @@ func peers() []attack {
 		stop("raw-guarded", "a raw socket under the baseline", guarded, "network", "raw", "attack", "socket", "raw6", "@"),
 		stop("miner", "the handshake of a mining pool", guarded, "miner-handshake", "mining.subscribe", "attack", "mine", peer(portPool)).heard(peer(portPool)).inShort(),
 		stop("miner-open", "the same where only detections hold", open, "miner-handshake", "mining.subscribe", "attack", "mine", peer(portPool)).heard(peer(portPool)),
+	}
+}
+
+// guardedFiles: what policy lets nobody read, or change.
+func guardedFiles() []attack {
+	return []attack{
+		stop("denied-file", "a file read that policy denies", listed, "file-read", "/opt/secret/deep/key", "sh", "-c", "cat /opt/secret/deep/key && echo x > @").inShort(),
+		stop("denied-copy", "the same copied", listed, "file-read", "/opt/secret/deep/key", "sh", "-c", "cp /opt/secret/deep/key /tmp/k && echo x > @"),
+		stop("read-only-file", "a file written that policy lets be read only", listed, "file-write", "/opt/config/app", "sh", "-c", "cat /opt/config/app && echo x >> /opt/config/app && echo x > @"),
+		stop("emptied-file", "the same emptied", listed, "file-write", "/opt/config/app", "sh", "-c", ": > /opt/config/app && echo x > @"),
 	}
 }
 
