@@ -132,15 +132,14 @@ static __always_inline bool is_loader(struct dentry *d)
 // told_to_run: the arguments name a program. The new process has not run yet,
 // so that nobody else writes its memory. --list, --verify, --help and --version
 // run nothing (glibc, elf/rtld.c).
-static __always_inline bool told_to_run(struct task_struct *task)
+static __always_inline bool told_to_run(struct work *w, struct task_struct *task)
 {
 	unsigned long from = READ(task, mm, arg_start);
 	unsigned long to = READ(task, mm, arg_end);
 	char word[5] = {};
-	char zeroth[256];
-	long n = bpf_probe_read_user_str(zeroth, sizeof(zeroth), (void *)from);
+	long n = bpf_probe_read_user_str(w->buf, 256, (void *)from); // only its length counts
 
-	if (n <= 0 || n == sizeof(zeroth))
+	if (n <= 0 || n == 256)
 		return true;
 	if (from + n >= to)
 		return false; // it only says how to use it
@@ -159,12 +158,13 @@ static __always_inline bool told_to_run(struct task_struct *task)
 
 // hides_programs: the loader runs whatever it is given past every exec, and no
 // program sees what it maps. Who needs it so names it in the policy's allow list.
-static __always_inline bool hides_programs(struct who *who, struct task_struct *task, struct file *file)
+static __always_inline bool hides_programs(struct work *w, struct who *who, struct task_struct *task,
+					   struct file *file)
 {
 	struct config *c = configuration();
 
 	return who->slot->mode[CONTROL_DRIFT] && c && c->flags & CONFIG_LOADER &&
-	       is_loader(READ(file, f_path.dentry)) && told_to_run(task);
+	       is_loader(READ(file, f_path.dentry)) && told_to_run(w, task);
 }
 
 // judge_exec decides: w->mode says what to do, w->control and w->rule why.
@@ -185,7 +185,7 @@ static __always_inline void judge_exec(struct work *w, struct who *who, struct t
 	w->facts |= novelty(inode, who->container);
 	if (READ(bprm, interp) != READ(bprm, filename))
 		w->facts |= EXEC_SCRIPT;
-	if (hides_programs(who, task, file) && rule_of(w, who->slot_number, &rule) != VERDICT_ALLOW)
+	if (hides_programs(w, who, task, file) && rule_of(w, who->slot_number, &rule) != VERDICT_ALLOW)
 		w->facts |= EXEC_LOADER;
 
 	if ((w->facts & (EXEC_STDIN_SOCKET | EXEC_STDOUT_SOCKET)) ==
