@@ -39,7 +39,7 @@ func fill(db *store.Store, images int) error {
 			return err
 		}
 		batch.Records = append(batch.Records, api.Record{Sequence: uint64(i + 1), Kind: api.RecordReport, Key: fmt.Sprint(i), Body: body})
-		if len(batch.Records) == 500 || i == images-1 {
+		if len(batch.Records) == 2000 || i == images-1 {
 			if _, err := db.Ingest(ctx, batch); err != nil {
 				return err
 			}

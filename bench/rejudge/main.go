@@ -31,7 +31,15 @@ func main() {
 	advisories := flag.Int("advisories", 320_000, "how many advisories")
 	rounds := flag.Int("rounds", 3, "how many days of new advisories")
 	keep := flag.String("keep", "", "folder to keep everything in; what is there is used again")
+	publish := flag.Bool("publish", false, "only write a day's advisories into -keep's mirror, and the bundle that holds them")
 	flag.Parse()
+	if *publish {
+		if err := publishDay(*keep, *advisories); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*keep, *images, *advisories, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -59,11 +67,10 @@ func run(dir string, images, advisories, rounds int) (err error) {
 		}
 		defer func() { _ = os.RemoveAll(dir) }() // a scratch folder
 	}
-	news, err := newPublisher(filepath.Join(dir, "mirror"), filepath.Join(dir, "data"), advisories)
-	if err != nil {
+	news := newPublisher(dir, advisories)
+	if err := news.begin(); err != nil {
 		return err
 	}
-	defer news.close()
 	judged := &judgedLog{all: make(chan time.Duration, 16)}
 	s, err := server.Open(context.Background(), server.Options{Dir: filepath.Join(dir, "server"), Listen: "127.0.0.1:0", BusListen: "127.0.0.1:0",
 		Intelligence: news.data, Policies: []byte(policies), Log: slog.New(judged)})
@@ -116,10 +123,10 @@ func measure(ctx context.Context, db *store.Store, news *publisher, judged *judg
 		if err != nil {
 			return err
 		}
-		if err := news.publish(); err != nil {
+		if err := news.publish(ctx); err != nil {
 			return err
 		}
-		debug.FreeOSMemory() // of building a bundle, which no server does
+		debug.FreeOSMemory()
 		if err := resetPeak(); err != nil {
 			return err
 		}
@@ -152,11 +159,11 @@ func describe(ctx context.Context, db *store.Store) error {
 	if err != nil {
 		return err
 	}
-	stock, err := db.Stock(ctx)
+	packages, err := db.StockSize(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("stored               %d images, %d distinct packages\n", count.All, len(stock))
+	fmt.Printf("stored               %d images, %d distinct packages\n", count.All, packages)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,32 +31,42 @@ const (
 )
 
 // publisher serves a mirror of generated advisories, to which a day adds more.
+// Advisories are written and bundles built in a process of their own: no server
+// does that, and what it takes of memory is not to be measured.
 type publisher struct {
-	mirror, data string
-	workshop     string // where bundles are built
-	server       *httptest.Server
-	day          int
-	random       *rand.Rand
+	folder, mirror, data string
+	workshop             string // where bundles are built
+	advisories           int
+	day                  int
+	random               *rand.Rand
 }
 
-func newPublisher(mirror, data string, advisories int) (*publisher, error) {
-	p := &publisher{mirror: mirror, data: data, workshop: data + "-build", random: rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano()))), day: int(time.Now().Unix() % 100_000)}
-	if _, err := os.Stat(mirror); errors.Is(err, os.ErrNotExist) {
-		if err := inteltest.Large(mirror, advisories); err != nil {
-			return nil, err
-		}
+func newPublisher(folder string, advisories int) *publisher {
+	data := filepath.Join(folder, "data")
+	return &publisher{folder: folder, mirror: filepath.Join(folder, "mirror"), data: data, workshop: data + "-build", advisories: advisories,
+		random: rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano()))), day: int(time.Now().Unix() % 100_000)}
+}
+
+// begin sees to it that there is a bundle.
+func (p *publisher) begin() error {
+	if exists(p.data) {
+		return nil
 	}
-	p.server = httptest.NewServer(http.FileServer(http.Dir(mirror)))
-	if _, err := os.Stat(p.workshop); errors.Is(err, os.ErrNotExist) && exists(data) {
-		return p, os.CopyFS(p.workshop, os.DirFS(data))
+	if err := p.publish(context.Background()); err != nil {
+		return err
 	}
-	if exists(data) {
-		return p, nil
+	return os.CopyFS(p.data, os.DirFS(p.workshop))
+}
+
+// publish runs publishDay.
+func (p *publisher) publish(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
-	if err := p.build(); err != nil {
-		return p, err
-	}
-	return p, os.CopyFS(data, os.DirFS(p.workshop))
+	cmd := exec.CommandContext(ctx, self, "-publish", "-keep", p.folder, "-advisories", strconv.Itoa(p.advisories))
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
 }
 
 // exists says whether there is a bundle.
@@ -81,16 +92,14 @@ func (p *publisher) handOver() error {
 	return os.Rename(filepath.Join(to, "current.new"), filepath.Join(to, "current"))
 }
 
-func (p *publisher) close() { p.server.Close() }
-
-func (p *publisher) build() error {
-	_, err := intel.Build(context.Background(), intel.Options{Data: p.workshop, Source: p.server.URL, Program: "bench", Ecosystems: []string{"all"}})
-	return err
-}
-
-// publish writes a day's news, and the bundle that holds them.
-func (p *publisher) publish() error {
-	p.day++
+// publishDay writes a day's news, and the bundle that holds them.
+func publishDay(folder string, advisories int) error {
+	p := newPublisher(folder, advisories)
+	if _, err := os.Stat(p.mirror); errors.Is(err, os.ErrNotExist) {
+		if err := inteltest.Large(p.mirror, advisories); err != nil {
+			return err
+		}
+	}
 	if err := p.debian(); err != nil {
 		return err
 	}
@@ -99,7 +108,10 @@ func (p *publisher) publish() error {
 			return err
 		}
 	}
-	return p.build()
+	server := httptest.NewServer(http.FileServer(http.Dir(p.mirror)))
+	defer server.Close()
+	_, err := intel.Build(context.Background(), intel.Options{Data: p.workshop, Source: server.URL, Program: "bench", Ecosystems: []string{"all"}})
+	return err
 }
 
 func (p *publisher) debian() error {

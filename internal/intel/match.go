@@ -161,23 +161,13 @@ func (b *Bundle) judged(ctx context.Context, s vuln.Subject, order vuln.Order) (
 	return j, nil
 }
 
-// judgedOnce is judged without remembering, for who asks for each subject once.
-func (b *Bundle) judgedOnce(ctx context.Context, s vuln.Subject, order vuln.Order) (judgement, error) {
-	b.mu.Lock()
-	known, ok := b.judgements[s]
-	b.mu.Unlock()
-	if ok {
-		return known, nil
-	}
-	return b.judge(ctx, s, order)
-}
-
 // Forget gives back the memory of what was judged so far; it is looked up again
 // when it is asked for.
 func (b *Bundle) Forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.judgements, b.cache = map[vuln.Subject]judgement{}, map[packageKey][]entry{} // clear keeps their room
+	b.details, b.aboutCVE = map[packageKey]vuln.Advisory{}, map[string]about{}
 	b.judgedFindings, b.cached = 0, 0
 }
 

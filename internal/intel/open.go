@@ -53,9 +53,9 @@ type entry struct {
 // Bounds of what is remembered: entries of packages, findings, and what is known
 // by name. One image comes nowhere near; who judges many is quicker by it.
 const (
-	maxCachedEntries = 200_000
-	maxJudged        = 150_000
-	maxCachedNames   = 50_000
+	maxCachedEntries = 60_000
+	maxJudged        = 60_000
+	maxCachedNames   = 30_000
 )
 
 // wayOut is the end of every message about an unusable bundle.

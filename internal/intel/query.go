@@ -27,6 +27,7 @@ func (b *Bundle) entries(ctx context.Context, key packageKey) ([]entry, error) {
 		clear(b.cache)
 		b.cached = len(entries) + 1
 	}
+	key.ecosystem, key.name = strings.Clone(key.ecosystem), strings.Clone(key.name) // they may be parts of more
 	b.cache[key] = entries
 	return entries, nil
 }

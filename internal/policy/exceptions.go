@@ -102,7 +102,9 @@ type lifter struct {
 	names        []*imageView
 	tooManyNames bool
 	vars         map[string]any
-	memo         *Memo
+	// Of one image, for findings.
+	memo          *Memo
+	aboutFindings []aboutFinding
 }
 
 func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
@@ -121,25 +123,33 @@ func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
 	return l
 }
 
-// liftsFinding says whether an exception that reads finding lifts this one.
+// liftsFinding says whether an exception that reads finding lifts this one; place
+// is where it stands in the facts.
 func (l *lifter) liftsFinding(f *event.Finding, place int) bool {
-	for _, x := range l.exceptions {
-		if x.match.Reads("finding") && l.liftedBy(x.match, f, place) {
+	for i := range l.aboutFindings {
+		if l.liftedBy(&l.aboutFindings[i], f, place) {
 			return true
 		}
 	}
 	return false
 }
 
-// liftedBy asks one exception about the finding; place is where it stands in
-// the facts.
-func (l *lifter) liftedBy(match *condition.Condition, f *event.Finding, place int) bool {
-	known := l.memo.of(match, place)
-	if known != nil && *known != unasked {
-		return *known == lifted
+// aboutFinding is an exception that reads finding, and what is remembered of its
+// answers: nil when nothing can be.
+type aboutFinding struct {
+	match *condition.Condition
+	words []memoWord
+}
+
+func (l *lifter) liftedBy(x *aboutFinding, f *event.Finding, place int) bool {
+	var known *memoWord
+	if x.words != nil && place < len(l.memo.Numbers) {
+		if known = &x.words[l.memo.Numbers[place]]; *known != unasked {
+			return *known == lifted
+		}
 	}
 	l.vars["finding"] = f
-	answer := l.everyName(match)
+	answer := l.everyName(x.match)
 	if known != nil {
 		if *known = spared; answer {
 			*known = lifted
@@ -169,10 +179,11 @@ const (
 	spared
 )
 
-// of is what is remembered, nil when nothing can be. A match that reads more
-// than the finding says something else in another image.
-func (m *Memo) of(match *condition.Condition, place int) *memoWord {
-	if m == nil || place >= len(m.Numbers) {
+// of is what is remembered of a match by the findings' numbers, nil when nothing
+// can be. A match that reads more than the finding says something else in another
+// image.
+func (m *Memo) of(match *condition.Condition) []memoWord {
+	if m == nil {
 		return nil
 	}
 	words, ok := m.known[match]
@@ -185,10 +196,7 @@ func (m *Memo) of(match *condition.Condition, place int) *memoWord {
 		}
 		m.known[match] = words
 	}
-	if words == nil {
-		return nil
-	}
-	return &words[m.Numbers[place]]
+	return words
 }
 
 // everyName evaluates a match. It must hold for every name that the image has,

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -273,6 +272,11 @@ func (p *Policy) keep(j *judgement, findings []*event.Finding, memo *Memo) []*ev
 	}
 	lifter := p.lifter(j.now, j.subject, "image.maxSeverity")
 	lifter.memo = memo
+	for _, x := range lifter.exceptions {
+		if x.match.Reads("finding") {
+			lifter.aboutFindings = append(lifter.aboutFindings, aboutFinding{x.match, memo.of(x.match)})
+		}
+	}
 	var kept []*event.Finding
 	all := true
 	for i, f := range findings {
@@ -295,7 +299,7 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 			"Fetch intelligence with `breakwater intel update`")
 		return
 	}
-	var over []*event.Finding
+	over := make([]*event.Finding, 0, len(findings))
 	unrated := 0
 	for _, f := range findings {
 		if s.maxSeverity.exceeds(f) {
@@ -310,7 +314,7 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 	if len(over) == 0 {
 		return
 	}
-	sort.SliceStable(over, func(a, b int) bool { return over[a].Severity.Rank() > over[b].Severity.Rank() })
+	slices.SortStableFunc(over, func(a, b *event.Finding) int { return b.Severity.Rank() - a.Severity.Rank() })
 	j.violated(p, event.Violation{
 		Rule: "image.maxSeverity", Source: s.maxSeverity.source,
 		Message:     overMessage(over, s.maxSeverity),

@@ -4,12 +4,14 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
@@ -82,19 +84,20 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
-	st, err := s.takeStock(ctx, now, j, j.set.ReadsLikelihood())
+	c := s.newComparison(j, judged, before, now)
+	st, err := s.takeStock(ctx, now, j, c.likelihood, func(p *store.Stocked, of *intel.Judgeable, r *intel.Result) error {
+		return c.hear(ctx, p, of, r)
+	})
 	if err != nil {
 		return err
 	}
-	packages := len(st.packages)
-	changed, r, err := s.compare(ctx, st, judged, before)
-	if err != nil {
+	if err := c.write(ctx); err != nil {
 		return err
 	}
+	r := c.result
 	count, err := s.judgeStock(ctx, j, st, func(i *store.Inventory) bool {
 		return i.Bundle != r.Bundle && (i.Bundle != judged || slices.ContainsFunc(i.Packages, func(id int64) bool {
-			at, ok := st.places.get(id)
-			return ok && changed[at]
+			return c.changed[id]
 		}))
 	})
 	if err == nil {
@@ -103,7 +106,7 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 	if err != nil {
 		return err
 	}
-	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", packages, "changed", r.Changed, "images", count, "took", time.Since(started).Round(time.Millisecond))
+	s.o.Log.Info("new intelligence: every known image is judged by it", "bundle", r.Bundle, "packages", len(st.known), "changed", r.Changed, "images", count, "took", time.Since(started).Round(time.Millisecond))
 	_, err = s.store.PruneThings(ctx)
 	return err
 }
@@ -111,52 +114,75 @@ func (s *Server) rejudgeAll(ctx context.Context, judged string, before, now *use
 // affectedAtOnce is how many packages' findings one transaction writes.
 const affectedAtOnce = 2000
 
-// compare says of which packages the new bundle finds something else, and
-// writes down what. changed is by place in the stock.
-func (s *Server) compare(ctx context.Context, st *stock, judged string, before *usedBundle) (changed []bool, r store.Rejudgement, err error) {
-	m := st.bundle.Manifest()
-	r = store.Rejudgement{Before: judged, Bundle: m.Version, Built: m.Built, Prints: map[int64]uint64{}}
-	earlier, err := st.printsBefore(ctx, before)
-	if err != nil {
-		return nil, r, err
-	}
-	changed = make([]bool, len(st.packages))
-	var batch []store.Affected
-	for i := range st.packages {
-		p, number := &st.packages[i], st.numbers[i]
-		now, known, old := st.judged.Prints[number], p.Known, p.Print
-		if !p.Known || old != now {
-			r.Prints[p.ID] = now
-		}
-		if !known && earlier != nil { // what came since the last judgement was matched by it
-			known, old = true, earlier[number]
-		}
-		if known && old == now {
-			continue
-		}
-		changed[i] = true
-		r.Changed++
-		findings, err := st.judged.Findings(ctx, number)
-		if err != nil {
-			return nil, r, err
-		}
-		batch = append(batch, store.Affected{Package: *p, Findings: findings})
-		if len(batch) == affectedAtOnce {
-			if err := s.store.SetAffected(ctx, batch); err != nil {
-				return nil, r, err
-			}
-			batch = batch[:0]
-		}
-	}
-	return changed, r, s.store.SetAffected(ctx, batch)
+// comparison hears of which packages a new bundle finds something else than was
+// known, and writes down what. Safe for concurrent use.
+type comparison struct {
+	store      *store.Store
+	likelihood bool         // a changed EPSS score counts as a change
+	before     *intel.Sweep // by the bundle before, nil when it says nothing about what was judged
+
+	mu      sync.Mutex
+	result  store.Rejudgement
+	changed map[int64]bool // by row
+	batch   []store.Affected
 }
 
-// judgeStock judges the inventories that pick picks, and uses the stock up. No
-// more than a page of them for each core is in memory.
-func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
-	if !j.set.ReadsPackages() { // what is found of them holds what is needed
-		st.packages = nil
+func (s *Server) newComparison(j *judging, judged string, before, now *usedBundle) *comparison {
+	m := now.Manifest()
+	c := &comparison{store: s.store, likelihood: j.set.ReadsLikelihood(), changed: map[int64]bool{},
+		result: store.Rejudgement{Before: judged, Bundle: m.Version, Built: m.Built, Prints: map[int64]uint64{}}}
+	if before != nil {
+		c.before = before.Sweep(c.likelihood)
 	}
+	return c
+}
+
+// hear compares what is found of a package with what was known.
+func (c *comparison) hear(ctx context.Context, p *store.Stocked, of *intel.Judgeable, now *intel.Result) error {
+	if p.Known && p.Print == now.Print {
+		return nil
+	}
+	same := false
+	if !p.Known && c.before != nil { // what came since the last judgement was matched by it
+		err := c.before.Each(ctx, []intel.Judgeable{*of}, func(_ int, r intel.Result) error {
+			same = r.Print == now.Print
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.result.Prints[p.ID] = now.Print
+	if same {
+		return nil
+	}
+	c.changed[p.ID] = true
+	c.result.Changed++
+	c.batch = append(c.batch, store.Affected{Package: *p, Findings: now.Findings})
+	if len(c.batch) < affectedAtOnce {
+		return nil
+	}
+	return c.flush(ctx)
+}
+
+// write writes what is left.
+func (c *comparison) write(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flush(ctx)
+}
+
+func (c *comparison) flush(ctx context.Context) error {
+	err := c.store.SetAffected(ctx, c.batch)
+	c.batch = c.batch[:0]
+	return err
+}
+
+// judgeStock judges the inventories that pick picks. No more than a page of them
+// for each core is in memory.
+func (s *Server) judgeStock(ctx context.Context, j *judging, st *stock, pick func(*store.Inventory) bool) (int64, error) {
 	pages := make(chan []store.Inventory)
 	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)

@@ -3,46 +3,81 @@ package server
 import (
 	"context"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/report"
 	"github.com/breakwater-sec/breakwater/internal/store"
+	"github.com/breakwater-sec/breakwater/internal/vuln"
 )
 
 // stock is every distinct package of every image, judged once by one bundle:
-// an image is then a list of numbers. Safe for concurrent use.
+// an image is then a list of numbers. Of a package stays what a verdict can rest
+// on, a few bytes for most. Safe for concurrent use once it is taken.
 type stock struct {
-	bundle    *usedBundle
-	used      *report.Intelligence
-	packages  []store.Stocked
-	numbers   []uint32 // of the packages, in the catalogue
-	places    places   // where in packages
-	catalogue intel.Catalogue
-	judged    *intel.Judged
-	weighed   []weighed // by place in packages
-	heavy     int32     // how many findings a verdict can rest on
-	// likelihood: a changed EPSS score counts as a change.
-	likelihood bool
+	bundle  *usedBundle
+	used    *report.Intelligence
+	sweep   *intel.Sweep
+	places  places // of the rows
+	known   []intel.Known
+	weighed []weighed
+	// packages is nil where findings hold all that policies read of them.
+	packages []event.Package
+	heavy    int32 // how many findings a verdict can rest on
 }
 
-// takeStock reads all packages, judges them, and weighs what is found.
-func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, j *judging, likelihood bool) (*stock, error) {
-	all, err := s.store.Stock(ctx)
+// weighed is what one package's findings come to under a set of policies.
+type weighed struct {
+	heavy             []event.Finding // those that a verdict can rest on
+	first             int32           // number of the first of them
+	findings, fixable int32
+	worst             int8
+	stated            bool // a VEX document speaks of one of its findings
+}
+
+// taker takes stock.
+type taker struct {
+	*judging
+	stock  *stock
+	reads  struct{ texts, packages bool }
+	heard  func(p *store.Stocked, j *intel.Judgeable, r *intel.Result) error // may be nil
+	mu     sync.Mutex
+	owners map[owned]intel.Owner
+	later  []waiting
+}
+
+// owned tells a distribution's package by its purl.
+type owned struct {
+	distro report.Distro
+	purl   string
+}
+
+// waiting is a package that is judged when all owners are known.
+type waiting struct {
+	place int
+	store.Stocked
+}
+
+// takeStock reads all packages, judges them, and weighs what is found. heard, if
+// it is not nil, hears of each package, on several cores at once.
+func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, j *judging, likelihood bool, heard func(*store.Stocked, *intel.Judgeable, *intel.Result) error) (*stock, error) {
+	n, err := s.store.StockSize(ctx)
 	if err != nil {
 		return nil, err
 	}
-	st := &stock{bundle: bundle, used: bundle.Manifest().Intelligence(), packages: all, numbers: make([]uint32, len(all)), likelihood: likelihood}
-	owners := st.owners()
-	for i := range all {
-		p := &all[i]
-		st.places.set(p.ID, int32(i))
-		st.numbers[i] = st.catalogue.Number(intel.JudgeableOf(p.Distro, &p.Package, owners[owned{p.Distro, p.Package.Owner}]))
+	st := &stock{bundle: bundle, used: bundle.Manifest().Intelligence(), sweep: bundle.Sweep(likelihood), known: make([]intel.Known, n), weighed: make([]weighed, n)}
+	t := &taker{judging: j, stock: st, heard: heard, owners: map[owned]intel.Owner{}}
+	t.reads.texts, t.reads.packages = j.set.ReadsTexts(), j.set.ReadsPackages()
+	if t.reads.packages {
+		st.packages = make([]event.Package, n)
 	}
-	st.catalogue.Close()
-	scale := st.newScale(j)
-	if st.judged, err = bundle.JudgeAll(ctx, &st.catalogue, likelihood, scale.weigh); err != nil {
+	if err := s.store.Stock(ctx, n, func(first int, some []store.Stocked) error { return t.take(ctx, first, some) }); err != nil {
+		return nil, err
+	}
+	if err := t.takeOwned(ctx); err != nil {
 		return nil, err
 	}
 	for i := range st.weighed {
@@ -53,58 +88,91 @@ func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, j *judging, 
 	return st, nil
 }
 
-// scale weighs what is found of packages. It is safe for concurrent use with
-// different numbers.
-type scale struct {
-	*judging
-	stock *stock
-	texts bool
-	// The packages of number n are places[begins[n]:begins[n+1]].
-	begins, places []int32
-}
-
-func (st *stock) newScale(j *judging) *scale {
-	st.weighed = make([]weighed, len(st.packages))
-	sc := &scale{judging: j, stock: st, texts: j.set.ReadsTexts(), begins: make([]int32, len(st.catalogue.List())+1), places: make([]int32, len(st.packages))}
-	for _, n := range st.numbers {
-		sc.begins[n+1]++
-	}
-	for n := range st.catalogue.List() {
-		sc.begins[n+1] += sc.begins[n]
-	}
-	next := slices.Clone(sc.begins)
-	for i, n := range st.numbers {
-		st.weighed[i].standing.Worst = -1
-		sc.places[next[n]] = int32(i)
-		next[n]++
-	}
-	return sc
-}
-
-// weigh sums up what is found of the packages of a number.
-func (sc *scale) weigh(number uint32, found []event.Finding) {
-	standing := store.StandingOf(found, 0)
-	for _, place := range sc.places[sc.begins[number]:sc.begins[number+1]] {
-		sc.stock.weighed[place].standing = standing
-	}
-	for k := range found {
-		weighs := sc.set.Weighs(&found[k])
-		if !weighs && !sc.said.Any() {
+// take judges some packages, but those that somebody owns.
+func (t *taker) take(ctx context.Context, first int, some []store.Stocked) error {
+	list, at := make([]intel.Judgeable, 0, len(some)), make([]int, 0, len(some))
+	t.mu.Lock()
+	for i := range some {
+		p := &some[i]
+		t.stock.places.set(p.ID, int32(first+i))
+		if p.Package.Owner != "" {
+			t.later = append(t.later, waiting{first + i, *p})
 			continue
 		}
-		for _, place := range sc.places[sc.begins[number]:sc.begins[number+1]] {
-			f, out := found[k], &sc.stock.weighed[place]
-			f.Package = sc.stock.packages[place].Package
-			out.stated = out.stated || sc.said.Mention(&f)
-			if !weighs {
-				continue
-			}
-			if !sc.texts {
-				f.Ratings, f.Title, f.URL = nil, "", ""
-			}
-			out.heavy = append(out.heavy, f)
+		if vuln.IsDistribution(p.Package.Ecosystem) {
+			t.owners[owned{p.Distro, p.Package.PURL}] = intel.OwnerOf(p.Distro, &p.Package)
 		}
+		at = append(at, i)
 	}
+	t.mu.Unlock()
+	for _, i := range at {
+		list = append(list, intel.JudgeableOf(some[i].Distro, &some[i].Package, intel.Owner{}))
+	}
+	return t.stock.sweep.Each(ctx, list, func(i int, r intel.Result) error {
+		return t.one(first+at[i], &some[at[i]], &list[i], &r)
+	})
+}
+
+// takeOwned judges the packages that somebody owns. One purl of one distribution
+// is one owner, in whichever image it is.
+func (t *taker) takeOwned(ctx context.Context) error {
+	list := make([]intel.Judgeable, len(t.later))
+	for i := range t.later {
+		p := &t.later[i]
+		list[i] = intel.JudgeableOf(p.Distro, &p.Package, t.owners[owned{p.Distro, p.Package.Owner}])
+	}
+	return t.stock.sweep.Each(ctx, list, func(i int, r intel.Result) error {
+		return t.one(t.later[i].place, &t.later[i].Stocked, &list[i], &r)
+	})
+}
+
+// one keeps what is known of a package.
+func (t *taker) one(place int, p *store.Stocked, j *intel.Judgeable, r *intel.Result) error {
+	t.stock.known[place] = r.Known
+	if t.reads.packages {
+		t.stock.packages[place] = apart(&p.Package)
+	}
+	t.weigh(&t.stock.weighed[place], &p.Package, r.Findings)
+	if t.heard == nil {
+		return nil
+	}
+	return t.heard(p, j, r)
+}
+
+// weigh sums up what is found of a package.
+func (t *taker) weigh(out *weighed, p *event.Package, found []event.Finding) {
+	standing := store.StandingOf(found, 0)
+	out.worst, out.findings, out.fixable = int8(standing.Worst), int32(standing.Findings), int32(standing.Fixable)
+	var kept event.Package
+	for k := range found {
+		weighs := t.set.Weighs(&found[k])
+		if !weighs && !t.said.Any() {
+			continue
+		}
+		if len(out.heavy) == 0 {
+			kept = apart(p)
+		}
+		f := found[k]
+		f.Package = kept
+		out.stated = out.stated || t.said.Mention(&f)
+		if !weighs {
+			continue
+		}
+		if !t.reads.texts {
+			f.Ratings, f.Title, f.URL = nil, "", ""
+		}
+		out.heavy = append(out.heavy, f)
+	}
+	out.heavy = slices.Clip(out.heavy)
+}
+
+// apart is a package that keeps no more in memory than it says.
+func apart(p *event.Package) event.Package {
+	out := *p
+	for _, s := range []*string{&out.Name, &out.Version, &out.PURL, &out.Source, &out.SourceVersion, &out.Module, &out.Owner} {
+		*s = strings.Clone(*s)
+	}
+	return out
 }
 
 // places says where in the stock a row is; its pages hold the rows whose numbers
@@ -134,53 +202,6 @@ func (p *places) get(id int64) (place int32, ok bool) {
 	return place - 1, place > 0
 }
 
-// owned tells a distribution's package by its purl.
-type owned struct {
-	distro report.Distro
-	purl   string
-}
-
-// owners are the packages that own others. One purl of one distribution is one
-// package, in whichever image it is.
-func (st *stock) owners() map[owned]*event.Package {
-	out := map[owned]*event.Package{}
-	for i := range st.packages {
-		if p := &st.packages[i]; p.Package.Owner != "" {
-			out[owned{p.Distro, p.Package.Owner}] = nil
-		}
-	}
-	for i := range st.packages {
-		p := &st.packages[i]
-		key := owned{p.Distro, p.Package.PURL}
-		if _, asked := out[key]; asked && p.Package.Owner == "" {
-			out[key] = &p.Package
-		}
-	}
-	return out
-}
-
-// printsBefore are the prints of an earlier bundle, of a stock that holds
-// packages which were never judged; else nil.
-func (st *stock) printsBefore(ctx context.Context, before *usedBundle) (intel.Prints, error) {
-	if before == nil {
-		return nil, nil
-	}
-	for i := range st.packages {
-		if !st.packages[i].Known {
-			return before.Prints(ctx, &st.catalogue, st.likelihood)
-		}
-	}
-	return nil, nil
-}
-
-// weighed is what one package's findings come to under a set of policies.
-type weighed struct {
-	standing store.Standing
-	heavy    []event.Finding // those that a verdict can rest on
-	first    int32           // number of the first of them
-	stated   bool            // a VEX document speaks of one of its findings
-}
-
 // judge gives an inventory its findings and a verdict; nil when that takes the
 // whole report, which knows where each package lies.
 func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
@@ -196,29 +217,29 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 		return nil, nil
 	}
 	standing := store.Standing{Worst: -1}
-	w.numbers, w.memo.Findings, w.memo.Numbers = w.numbers[:0], w.memo.Findings[:0], w.memo.Numbers[:0]
+	w.known, w.memo.Findings, w.memo.Numbers = w.known[:0], w.memo.Findings[:0], w.memo.Numbers[:0]
 	for _, id := range inv.Packages {
 		at, ok := st.places.get(id)
 		if !ok { // it came after the stock was taken
 			return nil, nil
 		}
-		w.numbers = append(w.numbers, st.numbers[at])
+		w.known = append(w.known, st.known[at])
 		x := &st.weighed[at]
 		if x.stated { // whether that counts depends on the image
 			return nil, nil
 		}
-		standing.Worst = max(standing.Worst, x.standing.Worst)
-		standing.Findings += x.standing.Findings
-		standing.Fixable += x.standing.Fixable
+		standing.Worst = max(standing.Worst, int(x.worst))
+		standing.Findings += int(x.findings)
+		standing.Fixable += int(x.fixable)
 		for k := range x.heavy {
 			w.memo.Findings = append(w.memo.Findings, &x.heavy[k])
 			w.memo.Numbers = append(w.memo.Numbers, x.first+int32(k))
 		}
 		if w.readsPackages {
-			rep.Packages = append(rep.Packages, st.packages[at].Package)
+			rep.Packages = append(rep.Packages, st.packages[at])
 		}
 	}
-	rep.SetMatched(nil, st.used, st.judged.Gaps(rep.Distro, w.numbers))
+	rep.SetMatched(nil, st.used, st.sweep.Gaps(rep.Distro, w.known))
 	standing.Gaps = len(rep.Gaps)
 	facts := rep.Facts()
 	facts.Memo = &w.memo
@@ -231,5 +252,5 @@ type worker struct {
 	stock                      *stock
 	readsPlaces, readsPackages bool
 	memo                       policy.Memo
-	numbers                    []uint32 // of the inventory
+	known                      []intel.Known // of the inventory
 }

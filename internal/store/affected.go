@@ -27,6 +27,13 @@ func (ix *indexer) found(ctx context.Context, rep report.Report, ids map[package
 		if row.judged || row.isNew && len(findings) == 0 {
 			continue
 		}
+		have, err := ix.findingsOf(ctx, row.id)
+		if err != nil {
+			return err
+		}
+		if len(have) == 0 && len(findings) == 0 {
+			continue
+		}
 		if rep.Intelligence == nil && len(findings) == 0 {
 			var others bool
 			if err := ix.shared.QueryRowContext(ctx, row.id).Scan(&others); err != nil {
@@ -45,7 +52,7 @@ func (ix *indexer) found(ctx context.Context, rep report.Report, ids map[package
 
 // affects makes these findings, and no others, those of a package.
 func (ix *indexer) affects(ctx context.Context, id int64, findings []event.Finding) error {
-	have, err := numbersOf(ctx, ix.affected, id)
+	have, err := ix.findingsOf(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -71,7 +78,21 @@ func (ix *indexer) affects(ctx context.Context, id int64, findings []event.Findi
 			}
 		}
 	}
+	ix.findings[id] = want
 	return nil
+}
+
+// findingsOf are the vulnerabilities that a package is known to have.
+func (ix *indexer) findingsOf(ctx context.Context, id int64) (map[int64]bool, error) {
+	have, ok := ix.findings[id]
+	if ok {
+		return have, nil
+	}
+	have, err := numbersOf(ctx, ix.affected, id)
+	if err == nil {
+		ix.findings[id] = have
+	}
+	return have, err
 }
 
 func numbersOf(ctx context.Context, query *sql.Stmt, id int64) (map[int64]bool, error) {
@@ -80,11 +101,14 @@ func numbersOf(ctx context.Context, query *sql.Stmt, id int64) (map[int64]bool, 
 		return nil, err
 	}
 	defer rows.Close()
-	out := map[int64]bool{}
+	var out map[int64]bool // most have none
 	for rows.Next() {
 		var n int64
 		if err := rows.Scan(&n); err != nil {
 			return nil, err
+		}
+		if out == nil {
+			out = map[int64]bool{}
 		}
 		out[n] = true
 	}

@@ -67,11 +67,8 @@ func isNewReport(ctx context.Context, tx *sql.Tx, agent, epoch string, seq uint6
 // whose word it is, "" for what a host or the server read. Between those two,
 // verdicts are not compared: that a pipeline's report passed says nothing of
 // what policy allowed.
-func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, origin string) error {
-	packed, err := pack(body)
-	if err != nil {
-		return err
-	}
+func putImage(ctx context.Context, ix *indexer, rep report.Report, packed []byte, origin string) error {
+	tx := ix.tx
 	refs, err := json.Marshal(rep.Image.References)
 	if err != nil {
 		return err
@@ -111,7 +108,7 @@ func putImage(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, o
 	if err != nil {
 		return err
 	}
-	return indexImage(ctx, tx, rep)
+	return ix.image(ctx, rep)
 }
 
 // summary is the rank of the worst finding (-1: none) and how many have a fix.
@@ -248,12 +245,10 @@ func (s *Store) Digests(ctx context.Context) ([]string, error) {
 	}, "SELECT digest FROM images ORDER BY digest")
 }
 
-func pack(body []byte) ([]byte, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	return enc.EncodeAll(body, nil), enc.Close()
+// newPacker makes what compresses reports. One serves many, one after the other:
+// making it takes longer than a report.
+func newPacker() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 }
 
 func unpack(packed []byte) ([]byte, error) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/report"
@@ -46,7 +48,7 @@ func (s *Store) Ingest(ctx context.Context, b api.Batch) (Ingested, error) {
 	}
 	var done Ingested
 	err := s.tx(ctx, "ingest", func(tx *sql.Tx) error {
-		in := ingest{tx: tx, agent: b.Agent, epoch: b.Epoch, now: nanos(s.now()), done: Ingested{}}
+		in := ingest{tx: tx, agent: b.Agent, epoch: b.Epoch, now: nanos(s.now()), packer: s.packer, done: Ingested{}}
 		for _, r := range b.Records {
 			if err := in.record(ctx, r); err != nil {
 				return err
@@ -68,6 +70,8 @@ type ingest struct {
 	epoch    string
 	now      int64
 	putEvent *sql.Stmt
+	packer   *zstd.Encoder // of reports
+	index    *indexer      // nil before the first report
 	done     Ingested
 }
 
@@ -191,8 +195,13 @@ func (in *ingest) report(ctx context.Context, r api.Record) error {
 		in.done.Known++
 		return nil
 	}
+	if in.index == nil {
+		if in.index, err = newIndexer(ctx, in.tx); err != nil {
+			return err
+		}
+	}
 	in.done.Images = append(in.done.Images, rep.Image.Digest)
-	return putImage(ctx, in.tx, rep, r.Body, "")
+	return putImage(ctx, in.index, rep, in.packer.EncodeAll(r.Body, nil), "")
 }
 
 func (in *ingest) reject(ctx context.Context, r api.Record, reason string) error {

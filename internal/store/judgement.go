@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -94,27 +95,29 @@ type stockRow struct {
 	body, print []byte
 }
 
-// Stock are all distinct packages of all images, but those that come while it
-// reads.
-func (s *Store) Stock(ctx context.Context) (out []Stocked, err error) {
-	const op = "packages of all images"
-	n, err := one(ctx, s, op, func(row scanner) (n int, err error) {
+// StockSize is how many distinct packages all images have.
+func (s *Store) StockSize(ctx context.Context) (int, error) {
+	return one(ctx, s, "packages of all images", func(row scanner) (n int, err error) {
 		err = row.Scan(&n)
 		return n, err
 	}, "SELECT COUNT(*) FROM things WHERE kind = $1", ThingPackage)
-	if err != nil {
-		return nil, err
-	}
+}
+
+// Stock reads the first n distinct packages of all images, as StockSize counted
+// them, some thousands at a time: f gets them with the place of the first one
+// among all, on every core at once, and may not keep the list. The first error
+// ends it.
+func (s *Store) Stock(ctx context.Context, n int, f func(first int, some []Stocked) error) error {
+	const op = "packages of all images"
 	rows, err := s.read.QueryContext(ctx, "SELECT id, body, gist FROM things WHERE kind = $1 ORDER BY id LIMIT $2", ThingPackage, n)
 	if err != nil {
-		return nil, s.wrap(op, err)
+		return s.wrap(op, err)
 	}
 	defer rows.Close()
-	out = make([]Stocked, n)
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	done := 0
-	for more := true; more && err == nil; {
+	first := 0
+	for more := true; more && err == nil && ctx.Err() == nil; {
 		chunk := make([]stockRow, 0, stockChunk)
 		for more = rows.Next(); more; more = len(chunk) < stockChunk && rows.Next() {
 			var r stockRow
@@ -123,38 +126,43 @@ func (s *Store) Stock(ctx context.Context) (out []Stocked, err error) {
 			}
 			chunk = append(chunk, r)
 		}
-		into := out[done : done+len(chunk)]
-		done += len(chunk)
+		at := first
+		first += len(chunk)
 		more = len(chunk) == stockChunk
-		group.Go(func() error { return readStock(into, chunk) })
+		group.Go(func() error {
+			some, err := readStock(chunk)
+			if err != nil {
+				return s.wrap(op, err)
+			}
+			return f(at, some)
+		})
 	}
-	err = errors.Join(err, rows.Err(), group.Wait())
-	return out[:done], s.wrap(op, err)
+	if waited := group.Wait(); waited != nil {
+		return waited // what ended the others
+	}
+	return s.wrap(op, errors.Join(err, rows.Err()))
 }
 
 // readStock decodes packages. What thousands of them have in common is one value
 // in memory.
-func readStock(into []Stocked, rows []stockRow) error {
+func readStock(rows []stockRow) ([]Stocked, error) {
+	into := make([]Stocked, len(rows))
 	same, distros := map[string]string{}, map[report.Distro]report.Distro{}
 	for i, r := range rows {
-		var t struct {
-			Package *event.Package
-			Distro  *report.Distro
-		}
 		p := &into[i]
-		t.Package = &p.Package
-		if err := json.Unmarshal(r.body, &t); err != nil || t.Package == nil || t.Distro == nil {
-			return fmt.Errorf("package %d: %w", r.id, errors.Join(err, ErrCorrupt))
+		decoded, distro, err := decodeStocked(r.body)
+		if err != nil {
+			return nil, fmt.Errorf("package %d: %w", r.id, err)
 		}
-		d, ok := distros[*t.Distro]
+		d, ok := distros[distro]
 		if !ok {
-			d = *t.Distro
+			d = distro
 			distros[d] = d
 		}
-		p.ID, p.Distro = r.id, d
+		p.ID, p.Package, p.Distro = r.id, decoded, d
 		for _, field := range []*string{&p.Package.Ecosystem, &p.Package.Arch} {
 			if _, ok := same[*field]; !ok {
-				same[*field] = *field
+				same[*field] = strings.Clone(*field)
 			}
 			*field = same[*field]
 		}
@@ -162,7 +170,7 @@ func readStock(into []Stocked, rows []stockRow) error {
 			p.Print, p.Known = binary.BigEndian.Uint64(r.print), true
 		}
 	}
-	return nil
+	return into, nil
 }
 
 // MatchedBy is the version of the bundle by which the server judged the stock

@@ -37,7 +37,7 @@ func (s *Store) putReport(ctx context.Context, rep report.Report, origin string,
 		return false, fmt.Errorf("report of %s has %d bytes, more than %d", rep.Image.Name(), len(body), MaxReport)
 	}
 	err = s.tx(ctx, "keep report", func(tx *sql.Tx) error {
-		kept, err = keepReport(ctx, tx, rep, body, origin)
+		kept, err = keepReport(ctx, tx, rep, s.packer.EncodeAll(body, nil), origin)
 		if err == nil && kept && v != nil {
 			_, err = s.keepJudged(ctx, tx, []Judged{{Digest: rep.Image.Digest, Pipeline: origin, Verdict: *v}})
 		}
@@ -47,7 +47,7 @@ func (s *Store) putReport(ctx context.Context, rep report.Report, origin string,
 }
 
 // keepReport stores a report unless it is a pipeline's about an image that was read.
-func keepReport(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte, origin string) (kept bool, err error) {
+func keepReport(ctx context.Context, tx *sql.Tx, rep report.Report, packed []byte, origin string) (kept bool, err error) {
 	if origin != "" {
 		var have string
 		err := tx.QueryRowContext(ctx, "SELECT origin FROM images WHERE digest = $1", rep.Image.Digest).Scan(&have)
@@ -58,5 +58,9 @@ func keepReport(ctx context.Context, tx *sql.Tx, rep report.Report, body []byte,
 			return false, err
 		}
 	}
-	return true, putImage(ctx, tx, rep, body, origin)
+	ix, err := newIndexer(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	return true, putImage(ctx, ix, rep, packed, origin)
 }

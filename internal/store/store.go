@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"modernc.org/sqlite"
 )
 
@@ -32,6 +33,8 @@ type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 	now   func() time.Time
+
+	packer *zstd.Encoder // of reports
 }
 
 // Options of Open; the zero value is right for a server.
@@ -46,6 +49,11 @@ type Options struct {
 // other, and more of them than cores only cost memory.
 const readers = 4
 
+// writeCache bounds the pages that the writing connection keeps in memory, in
+// bytes. A batch of reports touches pages all over the index of what images hold;
+// what does not fit is written before the commit, and again at the next touch.
+const writeCache = 64 << 20
+
 // Open opens the database file at path, makes it when it is missing (mode
 // 0600), and brings its schema up to date.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
@@ -58,9 +66,12 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := touch(path); err != nil {
 		return nil, fmt.Errorf("store %q: %w", path, err)
 	}
-	s := &Store{path: path, now: o.Now}
-	var err error
-	if s.write, err = sql.Open("sqlite", dsn(path, o.BusyTimeout, "_txlock=immediate")); err != nil {
+	packer, err := newPacker()
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", path, err)
+	}
+	s := &Store{path: path, now: o.Now, packer: packer}
+	if s.write, err = sql.Open("sqlite", dsn(path, o.BusyTimeout, "_txlock=immediate", "_pragma=temp_store(memory)", fmt.Sprintf("_pragma=cache_size(-%d)", writeCache>>10))); err != nil {
 		return nil, s.wrap("open", err)
 	}
 	s.write.SetMaxOpenConns(1)

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -78,14 +80,32 @@ func findingThing(f event.Finding) Thing {
 		State: f.State, Fixed: f.FixedVersion, KnownExploited: f.KnownExploited}
 }
 
-// indexer finds or makes the rows of things within one transaction.
+// indexer finds or makes the rows of things within one transaction. What it
+// found or wrote it remembers until then: images of one batch share most of what
+// they hold.
 type indexer struct {
 	tx                           *sql.Tx
 	find, add, say               *sql.Stmt
-	hold, release                *sql.Stmt
+	hold, holdMany, release      *sql.Stmt
 	affected, affect, affectLess *sql.Stmt
 	shared                       *sql.Stmt
+
+	things   map[thingKey]thingRow
+	known    map[packageOf]thingRow
+	findings map[int64]map[int64]bool // vulnerabilities by package
 }
+
+// thingKey begins the digest of a thing's body.
+type thingKey [16]byte
+
+// packageOf is a package of one distribution's release.
+type packageOf struct {
+	distro  report.Distro
+	release packageKey
+}
+
+// heldAtOnce is how many rows of holds one statement writes.
+const heldAtOnce = 32
 
 // thingRow is the row of a thing.
 type thingRow struct {
@@ -95,7 +115,7 @@ type thingRow struct {
 }
 
 func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
-	ix := &indexer{tx: tx}
+	ix := &indexer{tx: tx, things: map[thingKey]thingRow{}, known: map[packageOf]thingRow{}, findings: map[int64]map[int64]bool{}}
 	for _, p := range []struct {
 		to    **sql.Stmt
 		query string
@@ -104,6 +124,7 @@ func newIndexer(ctx context.Context, tx *sql.Tx) (*indexer, error) {
 		{&ix.add, "INSERT INTO things (key, kind, body) VALUES ($1, $2, $3) RETURNING id"},
 		{&ix.say, "INSERT INTO names (kind, name, thing) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"},
 		{&ix.hold, "INSERT INTO holds (thing, image) VALUES ($1, $2) ON CONFLICT DO NOTHING"},
+		{&ix.holdMany, "INSERT INTO holds (thing, image) VALUES " + strings.Repeat("(?, ?), ", heldAtOnce-1) + "(?, ?) ON CONFLICT DO NOTHING"},
 		{&ix.release, "DELETE FROM holds WHERE thing = $1 AND image = $2"},
 		{&ix.shared, "SELECT COUNT(*) > 1 FROM (SELECT 1 FROM holds WHERE thing = $1 LIMIT 2) h"},
 		{&ix.affected, "SELECT vulnerability FROM affects WHERE package = $1"},
@@ -126,15 +147,22 @@ func (ix *indexer) id(ctx context.Context, t Thing) (row thingRow, err error) {
 		return row, err
 	}
 	sum := sha256.Sum256(body)
-	key := sum[:16]
-	err = ix.find.QueryRowContext(ctx, key).Scan(&row.id, &row.judged)
+	key := thingKey(sum[:16])
+	if row, ok := ix.things[key]; ok {
+		return row, nil
+	}
+	err = ix.find.QueryRowContext(ctx, key[:]).Scan(&row.id, &row.judged)
+	if err == nil {
+		ix.things[key] = row
+	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return row, err
 	}
-	row.isNew = true
-	if err := ix.add.QueryRowContext(ctx, key, t.Kind, body).Scan(&row.id); err != nil {
+	if err := ix.add.QueryRowContext(ctx, key[:], t.Kind, body).Scan(&row.id); err != nil {
 		return row, err
 	}
+	ix.things[key] = row // who asks again finds it old
+	row.isNew = true
 	for _, name := range t.names() {
 		if _, err := ix.say.ExecContext(ctx, t.Kind, name, row.id); err != nil {
 			return row, err
@@ -143,13 +171,9 @@ func (ix *indexer) id(ctx context.Context, t Thing) (row thingRow, err error) {
 	return row, nil
 }
 
-// indexImage makes an image answer for what its report says it holds.
-func indexImage(ctx context.Context, tx *sql.Tx, rep report.Report) error {
-	ix, err := newIndexer(ctx, tx)
-	if err != nil {
-		return err
-	}
-	number, err := imageNumber(ctx, tx, rep.Image.Digest)
+// image makes an image answer for what its report says it holds.
+func (ix *indexer) image(ctx context.Context, rep report.Report) error {
+	number, isNew, err := imageNumber(ctx, ix.tx, rep.Image.Digest)
 	if err != nil {
 		return err
 	}
@@ -168,16 +192,21 @@ func indexImage(ctx context.Context, tx *sql.Tx, rep report.Report) error {
 		}
 		want[row.id] = true
 	}
-	if err := ix.holds(ctx, number, want); err != nil {
+	if isNew {
+		err = ix.holdAll(ctx, number, slices.Sorted(maps.Keys(want)))
+	} else {
+		err = ix.holds(ctx, number, want)
+	}
+	if err != nil {
 		return err
 	}
 	if err := ix.found(ctx, rep, ids); err != nil {
 		return err
 	}
-	if err := putSpared(ctx, tx, number, rep.Findings, excludedOf(rep)); err != nil {
+	if err := putSpared(ctx, ix.tx, number, rep.Findings, excludedOf(rep)); err != nil {
 		return err
 	}
-	return putInventory(ctx, tx, number, order, rep)
+	return putInventory(ctx, ix.tx, number, order, rep)
 }
 
 // packages are the rows of a report's packages, in its order, and by their key.
@@ -186,7 +215,7 @@ func (ix *indexer) packages(ctx context.Context, rep report.Report) (order []int
 	for _, p := range rep.Packages {
 		row, ok := rows[keyOf(p)]
 		if !ok {
-			if row, err = ix.id(ctx, packageThing(rep.Distro, p)); err != nil {
+			if row, err = ix.packageRow(ctx, rep.Distro, p); err != nil {
 				return nil, nil, err
 			}
 			rows[keyOf(p)] = row
@@ -194,6 +223,41 @@ func (ix *indexer) packages(ctx context.Context, rep report.Report) (order []int
 		order = append(order, row.id)
 	}
 	return order, rows, nil
+}
+
+func (ix *indexer) packageRow(ctx context.Context, d report.Distro, p event.Package) (thingRow, error) {
+	t := packageThing(d, p)
+	key := packageOf{*t.Distro, keyOf(p)}
+	row, ok := ix.known[key]
+	if ok {
+		return row, nil
+	}
+	row, err := ix.id(ctx, t)
+	if err == nil {
+		again := row
+		again.isNew = false
+		ix.known[key] = again
+	}
+	return row, err
+}
+
+// holdAll makes a new image hold these things.
+func (ix *indexer) holdAll(ctx context.Context, image int64, ids []int64) error {
+	for ; len(ids) >= heldAtOnce; ids = ids[heldAtOnce:] {
+		args := make([]any, 0, 2*heldAtOnce)
+		for _, id := range ids[:heldAtOnce] {
+			args = append(args, id, image)
+		}
+		if _, err := ix.holdMany.ExecContext(ctx, args...); err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if _, err := ix.hold.ExecContext(ctx, id, image); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // holds makes an image hold exactly these things.
@@ -242,12 +306,15 @@ func contentThings(rep report.Report) []Thing {
 	return out
 }
 
-func imageNumber(ctx context.Context, tx *sql.Tx, digest string) (n int64, err error) {
-	if _, err := tx.ExecContext(ctx, "INSERT INTO image_numbers (digest) VALUES ($1) ON CONFLICT DO NOTHING", digest); err != nil {
-		return 0, err
+// imageNumber finds or makes an image's number; isNew: nothing is known of the
+// image yet.
+func imageNumber(ctx context.Context, tx *sql.Tx, digest string) (n int64, isNew bool, err error) {
+	err = tx.QueryRowContext(ctx, "INSERT INTO image_numbers (digest) VALUES ($1) ON CONFLICT DO NOTHING RETURNING number", digest).Scan(&n)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return n, err == nil, err
 	}
 	err = tx.QueryRowContext(ctx, "SELECT number FROM image_numbers WHERE digest = $1", digest).Scan(&n)
-	return n, err
+	return n, false, err
 }
 
 // held are the things that the index says an image holds.
@@ -279,7 +346,13 @@ func (s *Store) IndexOld(ctx context.Context) (int, error) {
 	for i, digest := range digests {
 		rep, err := s.report(ctx, op, digest)
 		if err == nil {
-			err = s.tx(ctx, op, func(tx *sql.Tx) error { return indexImage(ctx, tx, rep) })
+			err = s.tx(ctx, op, func(tx *sql.Tx) error {
+				ix, err := newIndexer(ctx, tx)
+				if err != nil {
+					return err
+				}
+				return ix.image(ctx, rep)
+			})
 		}
 		if err != nil {
 			return i, fmt.Errorf("image %s: %w", digest, err)

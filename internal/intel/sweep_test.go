@@ -2,7 +2,6 @@ package intel_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
@@ -10,9 +9,46 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/report"
 )
 
-// TestPrintsChangeWithFindings: an inventory's number changes when what Match
-// finds in it does, and only then.
-func TestPrintsChangeWithFindings(t *testing.T) {
+// inventory is what a sweep says of an image, in the order of its packages.
+type inventory struct {
+	prints []uint64
+	found  []event.Finding
+	gaps   []string
+}
+
+func sweep(t testing.TB, bundle *intel.Bundle, distro report.Distro, packages []event.Package) (out inventory) {
+	t.Helper()
+	owners := map[string]intel.Owner{}
+	for i := range packages {
+		if packages[i].Owner == "" {
+			owners[packages[i].PURL] = intel.OwnerOf(distro, &packages[i])
+		}
+	}
+	var list []intel.Judgeable
+	for i := range packages {
+		list = append(list, intel.JudgeableOf(distro, &packages[i], owners[packages[i].Owner]))
+	}
+	s := bundle.Sweep(false)
+	var known []intel.Known
+	err := s.Each(t.Context(), list, func(i int, r intel.Result) error {
+		known = append(known, r.Known)
+		out.prints = append(out.prints, r.Print)
+		for _, f := range r.Findings {
+			f.Package = packages[i]
+			out.found = append(out.found, f)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.gaps = s.Gaps(distro, known)
+	return out
+}
+
+// TestSweepSaysWhatMatchSays: of every inventory, and a package's number changes
+// when what is found of it does, and only then.
+func TestSweepSaysWhatMatchSays(t *testing.T) {
 	p, data := newPublisher(t), t.TempDir()
 	deb := func(name, version string) event.Package {
 		return event.Package{Name: name, Version: version, Ecosystem: "Debian:12", PURL: "pkg:deb/debian/" + name + "@" + version}
@@ -26,8 +62,9 @@ func TestPrintsChangeWithFindings(t *testing.T) {
 		{owned, curl, npm("c", "1.0.0")},
 		{foreign, curl},
 		{npm("lodash", "4.17.15")},
+		{npm("lodash", "no version"), npm("b", "neither"), {Name: "x", Version: "1", Ecosystem: "Riddle", PURL: "pkg:riddle/x@1"}},
 	}
-	judge := func() (numbers []uint64, found []string) {
+	judge := func() (numbers, found []string) {
 		t.Helper()
 		build(t, intel.Options{Data: data, Source: p.URL})
 		bundle, err := intel.Open(t.Context(), data)
@@ -35,29 +72,17 @@ func TestPrintsChangeWithFindings(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = bundle.Close() }()
-		var c intel.Catalogue
-		var lists [][]uint32
 		for _, packages := range inventories {
-			lists = append(lists, c.Add(debian12, packages))
-			findings, _, _, err := bundle.Match(t.Context(), debian12, packages)
+			findings, _, gaps, err := bundle.Match(t.Context(), debian12, packages)
 			if err != nil {
 				t.Fatal(err)
 			}
-			found = append(found, fmt.Sprint(findings))
-		}
-		prints, err := bundle.Prints(t.Context(), &c, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var again intel.Catalogue // as a store would give it back
-		for _, j := range c.List() {
-			again.Append(j)
-		}
-		for i, list := range lists {
-			numbers = append(numbers, prints.Of(list))
-			if fmt.Sprint(again.Add(debian12, inventories[i])) != fmt.Sprint(list) {
-				t.Errorf("inventory %d has other numbers in a stored catalogue", i)
+			got := sweep(t, bundle, debian12, packages)
+			if fmt.Sprint(got.found) != fmt.Sprint(findings) || fmt.Sprint(got.gaps) != fmt.Sprint(gaps) {
+				t.Errorf("of %+v a sweep says %+v, and Match %+v %q", packages, got, findings, gaps)
 			}
+			found = append(found, fmt.Sprint(findings))
+			numbers = append(numbers, fmt.Sprint(got.prints))
 		}
 		return numbers, found
 	}
@@ -82,10 +107,10 @@ func TestPrintsChangeWithFindings(t *testing.T) {
 	}
 }
 
-// BenchmarkPrints judges 100,000 inventories of 300 packages, of which there
-// are 150,000 distinct ones, with a bundle of 20,000 advisories just opened.
-func BenchmarkPrints(b *testing.B) {
-	const inventories, size, distinct = 100_000, 300, 150_000
+// BenchmarkSweep judges 150,000 distinct packages with a bundle of 20,000
+// advisories just opened.
+func BenchmarkSweep(b *testing.B) {
+	const distinct = 150_000
 	p, data := newPublisher(b), b.TempDir()
 	entries := map[string]string{}
 	for i := range 20_000 {
@@ -95,35 +120,24 @@ func BenchmarkPrints(b *testing.B) {
 	if _, err := intel.Build(b.Context(), intel.Options{Data: data, Source: p.URL, Program: "test"}); err != nil {
 		b.Fatal(err)
 	}
-	var c intel.Catalogue
-	for i := range distinct {
+	list := make([]intel.Judgeable, distinct)
+	for i := range list {
 		pkg := npm(fmt.Sprintf("pkg-%d", i/2), fmt.Sprintf("1.%d.0", i%2))
-		c.Append(intel.JudgeableOf(report.Distro{}, &pkg, nil))
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	lists := make([][]uint32, inventories)
-	for i := range lists {
-		lists[i] = make([]uint32, size)
-		for j := range lists[i] {
-			lists[i][j] = random.Uint32N(distinct)
-		}
+		list[i] = intel.JudgeableOf(report.Distro{}, &pkg, intel.Owner{})
 	}
 	for b.Loop() {
 		bundle, err := intel.Open(b.Context(), data)
 		if err != nil {
 			b.Fatal(err)
 		}
-		prints, err := bundle.Prints(b.Context(), &c, false)
-		if err != nil {
-			b.Fatal(err)
-		}
-		sum := uint64(0)
-		for _, l := range lists {
-			sum += prints.Of(l)
-		}
+		found := 0
+		err = bundle.Sweep(false).Each(b.Context(), list, func(_ int, r intel.Result) error {
+			found += len(r.Findings)
+			return nil
+		})
 		_ = bundle.Close()
-		if sum == 0 {
-			b.Fatal("no findings")
+		if err != nil || found == 0 {
+			b.Fatal(found, err)
 		}
 	}
 }
