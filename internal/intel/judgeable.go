@@ -67,25 +67,32 @@ func OwnerOf(distro report.Distro, p *event.Package) Owner {
 	return ownerOf(vuln.Distribution(distro.ID, distro.Version, distro.Codename), p)
 }
 
-// digestOf is a hash of findings that is the same in every process.
-func digestOf(findings []event.Finding, likelihood bool) (uint64, error) {
+// digestOf is a hash of findings that is the same in every process, and those of
+// each one.
+func digestOf(findings []event.Finding, likelihood bool) (all uint64, each []uint64, err error) {
 	if len(findings) == 0 {
-		return 0, nil
+		return 0, nil, nil
 	}
-	sum := fnv(0xcbf29ce484222325)
-	for _, f := range findings {
+	sum := fnv(fnvBasis)
+	each = make([]uint64, len(findings))
+	for i, f := range findings {
 		f.Ratings, f.Title, f.URL = nil, "", "" // nothing rests on them
 		if !likelihood {
 			f.EPSS, f.Percentile = 0, 0
 		}
 		data, err := json.Marshal(f)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		sum.add(data)
+		one := fnv(fnvBasis)
+		one.add(data)
+		each[i] = uint64(one)
 	}
-	return uint64(sum) | 1, nil
+	return uint64(sum) | 1, each, nil
 }
+
+const fnvBasis = 0xcbf29ce484222325
 
 // fnv is FNV-1a of 64 bits. It protects from nothing: whoever can choose
 // findings signs the bundle.

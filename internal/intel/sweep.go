@@ -36,6 +36,9 @@ func (b *Bundle) Sweep(likelihood bool) *Sweep {
 // Result is what a bundle says of one package.
 type Result struct {
 	Findings []event.Finding // without their Package; not to be changed
+	// Each is a number of each finding: the same for those that differ in nothing
+	// but likelihood and what publishers wrote (Title, URL, Ratings).
+	Each []uint64
 	// Print is a number that changes when the findings do, the same in every
 	// process; 0 for none.
 	Print uint64
@@ -111,7 +114,7 @@ func (s *Sweep) judge(ctx context.Context, m *matching, j *Judgeable) (r Result,
 		r.Known.text = s.remember(j.Name + " " + j.Version)
 	}
 	r.Findings = judged.findings
-	r.Print, err = digestOf(judged.findings, s.likelihood)
+	r.Print, r.Each, err = digestOf(judged.findings, s.likelihood)
 	return r, err
 }
 

@@ -125,7 +125,7 @@ func (p *Policy) lifter(now time.Time, s Subject, ruleID string) *lifter {
 
 // liftsFinding says whether an exception that reads finding lifts this one; place
 // is where it stands in the facts.
-func (l *lifter) liftsFinding(f *event.Finding, place int) bool {
+func (l *lifter) liftsFinding(f Found, place int) bool {
 	for i := range l.aboutFindings {
 		if l.liftedBy(&l.aboutFindings[i], f, place) {
 			return true
@@ -141,14 +141,15 @@ type aboutFinding struct {
 	words []memoWord
 }
 
-func (l *lifter) liftedBy(x *aboutFinding, f *event.Finding, place int) bool {
+func (l *lifter) liftedBy(x *aboutFinding, f Found, place int) bool {
 	var known *memoWord
 	if x.words != nil && place < len(l.memo.Numbers) {
 		if known = &x.words[l.memo.Numbers[place]]; *known != unasked {
 			return *known == lifted
 		}
 	}
-	l.vars["finding"] = f
+	whole := f.value()
+	l.vars["finding"] = &whole
 	answer := l.everyName(x.match)
 	if known != nil {
 		if *known = spared; answer {
@@ -158,13 +159,27 @@ func (l *lifter) liftedBy(x *aboutFinding, f *event.Finding, place int) bool {
 	return answer
 }
 
+// Found is a finding and the package that it is in: packages that have the same
+// finding share it. Its own Package says nothing.
+type Found struct {
+	*event.Finding
+	In *event.Package
+}
+
+// value is the whole finding.
+func (f Found) value() event.Finding {
+	out := *f.Finding
+	out.Package = *f.In
+	return out
+}
+
 // Memo remembers what exceptions say about findings, for who judges many images
 // that have the same ones by one set and the same intelligence. It belongs to
 // one goroutine.
 type Memo struct {
 	// Findings stand for those of ImageFacts, which holds none then. Many images
 	// share them, and nobody changes them.
-	Findings []*event.Finding
+	Findings []Found
 	// Numbers tells the findings apart, in their order, from 0 to below Most. A number means the same finding, whichever image it is in.
 	Numbers []int32
 	Most    int

@@ -85,22 +85,22 @@ type Mount struct {
 }
 
 // findings are those to judge, whichever way they were given.
-func (f *ImageFacts) findings() []*event.Finding {
+func (f *ImageFacts) findings() []Found {
 	if f.Memo != nil && f.Memo.Findings != nil {
 		return f.Memo.Findings
 	}
-	out := make([]*event.Finding, len(f.Findings))
+	out := make([]Found, len(f.Findings))
 	for i := range f.Findings {
-		out[i] = &f.Findings[i]
+		out[i] = Found{&f.Findings[i], &f.Findings[i].Package}
 	}
 	return out
 }
 
 // values are the findings themselves, as conditions read them.
-func values(findings []*event.Finding) []event.Finding {
+func values(findings []Found) []event.Finding {
 	out := make([]event.Finding, len(findings))
 	for i, f := range findings {
-		out[i] = *f
+		out[i] = f.value()
 	}
 	return out
 }

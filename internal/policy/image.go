@@ -266,7 +266,7 @@ func (s *imageSection) unknown(j *judgement, p *Policy, id, message, remediation
 }
 
 // keep leaves out the findings that an exception of the policy lifts.
-func (p *Policy) keep(j *judgement, findings []*event.Finding, memo *Memo) []*event.Finding {
+func (p *Policy) keep(j *judgement, findings []Found, memo *Memo) []Found {
 	if !slices.ContainsFunc(p.exceptions, func(x exception) bool { return x.match.Reads("finding") }) {
 		return findings
 	}
@@ -277,7 +277,7 @@ func (p *Policy) keep(j *judgement, findings []*event.Finding, memo *Memo) []*ev
 			lifter.aboutFindings = append(lifter.aboutFindings, aboutFinding{x.match, memo.of(x.match)})
 		}
 	}
-	var kept []*event.Finding
+	var kept []Found
 	all := true
 	for i, f := range findings {
 		switch lifts := lifter.liftsFinding(f, i); {
@@ -293,16 +293,16 @@ func (p *Policy) keep(j *judgement, findings []*event.Finding, memo *Memo) []*ev
 	return kept
 }
 
-func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, findings []*event.Finding) {
+func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, findings []Found) {
 	if !facts.Judged {
 		s.unknown(j, p, "image.maxSeverity", "The image's vulnerabilities are not known: there is no intelligence to match its packages with",
 			"Fetch intelligence with `breakwater intel update`")
 		return
 	}
-	over := make([]*event.Finding, 0, len(findings))
+	over := make([]Found, 0, len(findings))
 	unrated := 0
 	for _, f := range findings {
-		if s.maxSeverity.exceeds(f) {
+		if s.maxSeverity.exceeds(f.Finding) {
 			over = append(over, f)
 		} else if f.Severity.Rank() <= event.SeverityUnknown.Rank() {
 			unrated++
@@ -314,7 +314,7 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 	if len(over) == 0 {
 		return
 	}
-	slices.SortStableFunc(over, func(a, b *event.Finding) int { return b.Severity.Rank() - a.Severity.Rank() })
+	slices.SortStableFunc(over, func(a, b Found) int { return b.Severity.Rank() - a.Severity.Rank() })
 	j.violated(p, event.Violation{
 		Rule: "image.maxSeverity", Source: s.maxSeverity.source,
 		Message:     overMessage(over, s.maxSeverity),
@@ -325,10 +325,10 @@ func (s *imageSection) judgeSeverity(j *judgement, p *Policy, facts ImageFacts, 
 // named is how many findings or packages a sentence names before it counts.
 const named = 5
 
-func overMessage(over []*event.Finding, limit *maxSeverity) string {
+func overMessage(over []Found, limit *maxSeverity) string {
 	var list []string
 	for _, f := range over[:min(len(over), named)] {
-		list = append(list, fmt.Sprintf("%s (%s, %s %s)", f.ID, f.Severity, f.Package.Name, f.Package.Version))
+		list = append(list, fmt.Sprintf("%s (%s, %s %s)", f.ID, f.Severity, f.In.Name, f.In.Version))
 	}
 	noun := "vulnerabilities are"
 	if len(over) == 1 {
@@ -346,13 +346,13 @@ func more(n int) string {
 
 // overRemediation says which packages to update, each once, and how many have
 // no fix.
-func overRemediation(over []*event.Finding) string {
+func overRemediation(over []Found) string {
 	type update struct{ name, version string }
 	var updates []string // the first ones: an image may have hundreds
 	seen := make(map[update]bool, len(over))
 	unfixed := 0
 	for _, f := range over {
-		step := update{f.Package.Name, f.FixedVersion}
+		step := update{f.In.Name, f.FixedVersion}
 		switch {
 		case f.FixedVersion == "":
 			unfixed++

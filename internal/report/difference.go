@@ -121,11 +121,21 @@ func (t *table) difference(d *Difference) {
 		t.line("      %s %s", t.paint("+", red), Printable(f.ID+" in "+f.Package.Name+" "+f.Package.Version+" "+Reason(&f)))
 	}
 	t.line("  - packages: %d added, %d removed, %d with another version", len(d.Added), len(d.Removed), len(d.Changed))
-	for i, c := range d.Changed {
+	var lines []string
+	for _, p := range d.Added {
+		lines = append(lines, "+ "+p.Name+" "+p.Version)
+	}
+	for _, p := range d.Removed {
+		lines = append(lines, "- "+p.Name+" "+p.Version)
+	}
+	for _, c := range d.Changed {
+		lines = append(lines, c.Name+" "+c.From+" → "+c.To)
+	}
+	for i, line := range lines {
 		if i == mostUpdates {
-			t.line("      … and %d more", len(d.Changed)-mostUpdates)
+			t.line("      … and %d more", len(lines)-mostUpdates)
 			break
 		}
-		t.line("      %s", Printable(c.Name+" "+c.From+" → "+c.To))
+		t.line("      %s", Printable(line))
 	}
 }

@@ -83,7 +83,7 @@ func (s *Server) judgeEverything(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := s.takeStock(ctx, bundle, j, false, nil)
+	st, err := s.takeStock(ctx, bundle, j, j.set.ReadsLikelihood(), nil)
 	if err != nil {
 		return err
 	}

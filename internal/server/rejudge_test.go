@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/intel"
@@ -20,6 +22,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/server"
 	"github.com/breakwater-sec/breakwater/internal/store"
 	"github.com/breakwater-sec/breakwater/internal/store/storetest"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
 // publisher serves OSV's npm advisories: one critical one for each name.
@@ -144,6 +147,51 @@ func TestNewIntelligenceTurnsARunningImage(t *testing.T) {
 	again := start(t, dir, func(o *server.Options) { o.Intelligence = data })
 	if all, err := again.Store().Events(t.Context(), store.EventFilter{Kind: event.KindImage}); err != nil || len(all) != 1 {
 		t.Errorf("after a restart: %d changes %v", len(all), err)
+	}
+}
+
+// TestNewIntelligenceInTheBrowser: who has the console open sees that a running
+// image is refused now, without loading a page again.
+func TestNewIntelligenceInTheBrowser(t *testing.T) {
+	ctx := testenv.NeedChromium(t)
+	data, p := t.TempDir(), &publisher{}
+	upstream := httptest.NewServer(p)
+	defer upstream.Close()
+	p.build(t, data, upstream.URL, "left-pad")
+	s := start(t, t.TempDir(), func(o *server.Options) {
+		o.Intelligence, o.Policies = data, []byte(strings.Replace(onePolicy, "medium", "high", 1))
+	})
+	me, err := s.EnrolLocal(t.Context(), "harbour-1", nkey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := intel.Verify(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := npmReport(storetest.Digest("a"), "lodash")
+	rep.Intelligence = m.Intelligence()
+	if err := s.Ingest(t.Context(), storetest.Batch(me.Agent, storetest.Record(t, 1, api.RecordReport, "r", rep))); err != nil {
+		t.Fatal(err)
+	}
+	st := event.HostStatus{Host: "harbour-1", Containers: []event.Guarded{{Container: event.Container{ID: "c1", Name: "web-1", Image: event.Image{Digest: storetest.Digest("a")}}, Mode: "enforce"}}}
+	if _, err := s.Status(t.Context(), me.Agent, st); err != nil {
+		t.Fatal(err)
+	}
+	bad := complaints(t, ctx)
+	do(t, ctx, logIn(s), chromedp.Click(`nav a[href="/incidents"]`), chromedp.WaitVisible(`bw-live`))
+	get(t, ctx, chromedp.Poll[bool](`document.querySelector("bw-live").stream?.readyState === 1`))
+	p.build(t, data, upstream.URL, "left-pad", "lodash")
+	do(t, ctx, chromedp.WaitVisible(`bw-live.fresh a.button`), chromedp.Click(`bw-live a.button`), chromedp.WaitVisible(`tbody tr`))
+	if text := get(t, ctx, chromedp.Text(`main`)); !strings.Contains(text, "web-1") || !strings.Contains(text, "CVE-2026-1001") || !strings.Contains(text, "refuses now") {
+		t.Errorf("incidents: %s", text)
+	}
+	do(t, ctx, chromedp.Navigate(s.URL()+"/images/"+storetest.Digest("a")), chromedp.WaitVisible(`.reasons`))
+	if text := get(t, ctx, chromedp.Text(`main`)); !strings.Contains(text, "CVE-2026-1001") {
+		t.Errorf("image page: %s", text)
+	}
+	if all := bad(); len(all) > 0 {
+		t.Errorf("the browser complains: %q", all)
 	}
 }
 

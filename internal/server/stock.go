@@ -31,8 +31,9 @@ type stock struct {
 
 // weighed is what one package's findings come to under a set of policies.
 type weighed struct {
-	heavy             []event.Finding // those that a verdict can rest on
-	first             int32           // number of the first of them
+	heavy             []*event.Finding // those that a verdict can rest on, without their package: packages share them
+	of                *event.Package   // whose they are; nil when there are none
+	first             int32            // number of the first of them
 	findings, fixable int32
 	worst             int8
 	stated            bool // a VEX document speaks of one of its findings
@@ -47,6 +48,7 @@ type taker struct {
 	mu     sync.Mutex
 	owners map[owned]intel.Owner
 	later  []waiting
+	heavy  map[uint64]*event.Finding // by their number, to share them
 }
 
 // owned tells a distribution's package by its purl.
@@ -69,7 +71,7 @@ func (s *Server) takeStock(ctx context.Context, bundle *usedBundle, j *judging, 
 		return nil, err
 	}
 	st := &stock{bundle: bundle, used: bundle.Manifest().Intelligence(), sweep: bundle.Sweep(likelihood), known: make([]intel.Known, n), weighed: make([]weighed, n)}
-	t := &taker{judging: j, stock: st, heard: heard, owners: map[owned]intel.Owner{}}
+	t := &taker{judging: j, stock: st, heard: heard, owners: map[owned]intel.Owner{}, heavy: map[uint64]*event.Finding{}}
 	t.reads.texts, t.reads.packages = j.set.ReadsTexts(), j.set.ReadsPackages()
 	if t.reads.packages {
 		st.packages = make([]event.Package, n)
@@ -132,7 +134,7 @@ func (t *taker) one(place int, p *store.Stocked, j *intel.Judgeable, r *intel.Re
 	if t.reads.packages {
 		t.stock.packages[place] = apart(&p.Package)
 	}
-	t.weigh(&t.stock.weighed[place], &p.Package, r.Findings)
+	t.weigh(&t.stock.weighed[place], &p.Package, r)
 	if t.heard == nil {
 		return nil
 	}
@@ -140,30 +142,43 @@ func (t *taker) one(place int, p *store.Stocked, j *intel.Judgeable, r *intel.Re
 }
 
 // weigh sums up what is found of a package.
-func (t *taker) weigh(out *weighed, p *event.Package, found []event.Finding) {
-	standing := store.StandingOf(found, 0)
+func (t *taker) weigh(out *weighed, p *event.Package, r *intel.Result) {
+	standing := store.StandingOf(r.Findings, 0)
 	out.worst, out.findings, out.fixable = int8(standing.Worst), int32(standing.Findings), int32(standing.Fixable)
-	var kept event.Package
-	for k := range found {
-		weighs := t.set.Weighs(&found[k])
-		if !weighs && !t.said.Any() {
+	for k := range r.Findings {
+		if t.said.Any() {
+			f := r.Findings[k]
+			f.Package = *p
+			out.stated = out.stated || t.said.Mention(&f)
+		}
+		if !t.set.Weighs(&r.Findings[k]) {
 			continue
 		}
-		if len(out.heavy) == 0 {
-			kept = apart(p)
+		if out.of == nil {
+			of := apart(p)
+			out.of = &of
 		}
-		f := found[k]
-		f.Package = kept
-		out.stated = out.stated || t.said.Mention(&f)
-		if !weighs {
-			continue
-		}
-		if !t.reads.texts {
-			f.Ratings, f.Title, f.URL = nil, "", ""
-		}
-		out.heavy = append(out.heavy, f)
+		out.heavy = append(out.heavy, t.share(r.Findings[k], r.Each[k]))
 	}
 	out.heavy = slices.Clip(out.heavy)
+}
+
+// share gives the one value of findings that are the same to policies.
+func (t *taker) share(f event.Finding, number uint64) *event.Finding {
+	if t.reads.texts {
+		return &f
+	}
+	f.Ratings, f.Title, f.URL = nil, "", ""
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known, ok := t.heavy[number]
+	if !ok {
+		t.heavy[number], known = &f, &f
+	}
+	if known.ID != f.ID || known.FixedVersion != f.FixedVersion { // a number that two have
+		return &f
+	}
+	return known
 }
 
 // apart is a package that keeps no more in memory than it says.
@@ -231,8 +246,8 @@ func (w *worker) judge(inv *store.Inventory) (*store.Judged, error) {
 		standing.Worst = max(standing.Worst, int(x.worst))
 		standing.Findings += int(x.findings)
 		standing.Fixable += int(x.fixable)
-		for k := range x.heavy {
-			w.memo.Findings = append(w.memo.Findings, &x.heavy[k])
+		for k, f := range x.heavy {
+			w.memo.Findings = append(w.memo.Findings, policy.Found{Finding: f, In: x.of})
 			w.memo.Numbers = append(w.memo.Numbers, x.first+int32(k))
 		}
 		if w.readsPackages {
