@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +19,12 @@ import (
 )
 
 // loaderVar makes the test binary load everything, set a strict default, say
-// so and wait to be killed: an agent that dies.
-const loaderVar = "BREAKWATER_ENFORCE_LOADER"
+// so and wait to be killed: an agent that dies. readerVar makes it read events
+// too, and die over the first decision.
+const (
+	loaderVar = "BREAKWATER_ENFORCE_LOADER"
+	readerVar = "BREAKWATER_ENFORCE_READER"
+)
 
 func loader(args string) int {
 	pin, under, _ := strings.Cut(args, " ")
@@ -34,33 +39,102 @@ func loader(args string) int {
 		fmt.Println(err)
 		return 1
 	}
+	if kind := event.Kind(os.Getenv(readerVar)); kind != "" {
+		return reader(k, kind)
+	}
 	fmt.Println("loaded")
 	select {}
+}
+
+// reader never comes to an end with the first event of a kind that is decided,
+// or with the first of a kind when that never is.
+func reader(k *enforce.Kernel, kind event.Kind) int {
+	s, err := sensor.New(k.Objects(), sensor.Settings{Host: "testhost", Rules: k})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	go func() {
+		<-s.Ready()
+		fmt.Println("loaded")
+	}()
+	fmt.Println(s.Run(context.Background(), func(e event.Event) {
+		if e.Kind != kind || kind == event.KindExec && e.Decision == nil {
+			return
+		}
+		fmt.Println("told")
+		select {}
+	}))
+	return 1
+}
+
+// dyingAgent is a loader in a process of its own.
+type dyingAgent struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out io.Reader
+}
+
+func newDyingAgent(t *testing.T, opts enforce.Options, more ...string) *dyingAgent {
+	t.Helper()
+	self, _ := os.Executable()
+	a := &dyingAgent{t: t, cmd: exec.Command(self)}
+	a.cmd.Env = append(append(os.Environ(), loaderVar+"="+opts.Pin+" "+opts.Under), more...)
+	var err error
+	if a.out, err = a.cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(a.cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.kill)
+	a.says("loaded")
+	return a
+}
+
+func (a *dyingAgent) says(want string) {
+	a.t.Helper()
+	var word string
+	if _, err := fmt.Fscanln(a.out, &word); err != nil || word != want {
+		a.t.Fatalf("loader: %q %v, want %q", word, err, want)
+	}
+}
+
+func (a *dyingAgent) kill() {
+	_ = a.cmd.Process.Kill()
+	_ = a.cmd.Wait()
+}
+
+// What an agent was told of and was killed over is told to the next, as the
+// same: decisions, and what only detections look at.
+func TestKernelTellsTheNextAgent(t *testing.T) {
+	for _, kind := range []event.Kind{event.KindExec, event.KindExit} {
+		t.Run(string(kind), func(t *testing.T) {
+			opts := scope(t, nil)
+			tiny := program(t)
+			agent := newDyingAgent(t, opts, readerVar+"="+string(kind))
+			b := (&guard{t: t, opts: opts, parent: opts.Under}).box()
+			if r := b.run(tiny); !r.refused() {
+				t.Fatalf("%+v", r)
+			}
+			agent.says("told")
+			agent.kill()
+			g := guardWith(t, opts)
+			g.wait("what the dead agent was told", func(e event.Event) bool {
+				return e.Container != nil && e.Container.ID == b.id && e.Kind == kind && (kind == event.KindExit || e.Decision != nil && e.Exec.Path == tiny)
+			})
+		})
+	}
 }
 
 func TestKernelSurvivesItsLoader(t *testing.T) {
 	opts := scope(t, nil)
 	tiny := program(t)
-	self, _ := os.Executable()
-	c := exec.Command(self)
-	c.Env = append(os.Environ(), loaderVar+"="+opts.Pin+" "+opts.Under)
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := start(c); err != nil {
-		t.Fatal(err)
-	}
-	var word string
-	if _, err := fmt.Fscanln(out, &word); err != nil || word != "loaded" {
-		_ = c.Wait()
-		t.Fatalf("loader: %q %v", word, err)
-	}
+	agent := newDyingAgent(t, opts)
 	if _, err := enforce.Open(t.Context(), opts); !errors.Is(err, sensor.ErrBusy) {
 		t.Errorf("a second agent: %v", err)
 	}
-	_ = c.Process.Kill()
-	_ = c.Wait()
+	agent.kill()
 
 	orphan := &guard{t: t, opts: opts, parent: opts.Under}
 	b := orphan.box()

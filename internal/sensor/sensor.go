@@ -11,8 +11,6 @@ import (
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"github.com/breakwater-sec/breakwater/internal/event"
-	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
 
 // treeCapacity bounds the process tree: about 10 MiB.
@@ -22,9 +20,6 @@ const treeCapacity = 32768
 // do not wake the reader. Each time it wakes, the runtime's own watching costs
 // as much as reading a hundred records.
 const patience = 100 * time.Millisecond
-
-// pollPeriod is how often the wait for a decision looks whether it is to end.
-const pollPeriod = 250 * time.Millisecond
 
 // clockPeriod is how often the programs are told the time of day.
 const clockPeriod = 5 * time.Second
@@ -99,8 +94,10 @@ func (s *Sensor) Reconsider(container string) {
 }
 
 // Run, called once, reads events until ctx ends, and calls handle for each, one at a time.
-// What an earlier agent did not read comes first. It returns nil when ctx
-// ended, and an error when the rings cannot be read any more.
+// What an earlier agent did not read comes first. An event of the rings leaves
+// them when handle returned: what an agent is killed over is told to the next,
+// under the same key. It returns nil when ctx ended, and an error when the rings
+// cannot be read any more.
 //
 // handle answers whether nothing came of an event. Of an execution, the same one
 // again (container, lineage, program, arguments and rights) is then not told any
@@ -120,39 +117,31 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool
 			return err
 		}
 	}
-	telemetry, err := ringbuf.NewReader(s.objects.Events)
+	telemetry, err := openRing(s.objects.Events)
 	if err != nil {
 		return fmt.Errorf("read the kernel's events: %w", err)
 	}
-	decisions, err := ringbuf.NewReader(s.objects.Decisions)
+	decisions, err := openRing(s.objects.Decisions)
 	if err != nil {
-		return errors.Join(fmt.Errorf("read the kernel's decisions: %w", err), telemetry.Close())
+		return errors.Join(fmt.Errorf("read the kernel's decisions: %w", err), telemetry.close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	read := func(r *ringbuf.Reader, before func() error) <-chan error {
+	read := func(r *ring, patience time.Duration, before func()) <-chan error {
 		done := make(chan error, 1)
 		go func() {
 			defer cancel() // one that fails ends both
-			done <- s.read(r, before, handle)
+			done <- s.read(ctx, r, patience, before, handle)
 		}()
 		return done
 	}
-	told := read(telemetry, nil)
-	// A decision is taken out of its ring only when it can be handled at once:
-	// an agent that is killed in between leaves it to the next.
-	decided := read(decisions, func() error {
-		if err := awaitData(ctx, s.objects.Decisions.FD()); err != nil {
-			return err
-		}
-		s.catchUp(ctx, telemetry)
-		return nil
-	})
+	told := read(telemetry, patience, func() {})
+	decided := read(decisions, 0, func() { s.catchUp(ctx, telemetry) })
 	close(s.ready)
 	s.keepTime(ctx)
-	// In this order: reading decisions looks at the telemetry's ring.
-	closing := errors.Join(decisions.Close(), <-decided)
-	return errors.Join(closing, telemetry.Close(), <-told)
+	telemetry.interrupt()
+	decisions.interrupt()
+	return errors.Join(<-decided, <-told, telemetry.close(), decisions.close())
 }
 
 // ask lets the kernel ask about the openings of files, until the returned
@@ -206,40 +195,20 @@ func (s *Sensor) keepTime(ctx context.Context) {
 	}
 }
 
-func (s *Sensor) read(r *ringbuf.Reader, before func() error, handle func(event.Event) bool) error {
-	var rec ringbuf.Record
-	r.SetDeadline(time.Now().Add(patience))
-	for {
-		if before != nil {
-			if err := before(); err != nil {
-				return err
-			}
+// read hands on the records of a ring until ctx ends; before is called before each.
+func (s *Sensor) read(ctx context.Context, r *ring, patience time.Duration, before func(), handle func(event.Event) bool) error {
+	for ctx.Err() == nil {
+		record, end, err := r.next()
+		if err == nil && record == nil {
+			err = r.wait(patience)
 		}
-		err := r.ReadInto(&rec)
-		switch {
-		case errors.Is(err, ringbuf.ErrClosed):
-			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
-			r.SetDeadline(time.Now().Add(patience))
-			continue
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf("read a kernel ring: %w", err)
 		}
-		s.take(rec.RawSample, handle)
-	}
-}
-
-// awaitData returns when a ring holds something, or ctx ended.
-func awaitData(ctx context.Context, ring int) error {
-	fds := []unix.PollFd{{Fd: int32(ring), Events: unix.POLLIN}}
-	for ctx.Err() == nil {
-		n, err := unix.Poll(fds, int(pollPeriod.Milliseconds()))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("wait for a kernel ring: %w", err)
-		case n > 0:
-			return nil
+		if record != nil {
+			before()
+			s.take(record, handle)
+			r.passed(end)
 		}
 	}
 	return nil
@@ -248,15 +217,16 @@ func awaitData(ctx context.Context, ring int) error {
 // catchUp lets the telemetry that came before a decision be read first, so
 // that the tree knows the decision's process. Bounded: a full ring does not
 // hold a decision up.
-func (s *Sensor) catchUp(ctx context.Context, telemetry *ringbuf.Reader) {
-	if telemetry.AvailableBytes() == 0 || telemetry.Flush() != nil {
+func (s *Sensor) catchUp(ctx context.Context, telemetry *ring) {
+	if !telemetry.waiting() {
 		return
 	}
+	telemetry.interrupt()
 	deadline := time.NewTimer(50 * time.Millisecond)
 	defer deadline.Stop()
 	tick := time.NewTicker(500 * time.Microsecond)
 	defer tick.Stop()
-	for telemetry.AvailableBytes() > 0 {
+	for telemetry.waiting() {
 		select {
 		case <-ctx.Done():
 			return
