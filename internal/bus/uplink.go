@@ -60,7 +60,9 @@ func (a *Agent) Uplink(ctx context.Context, q Queue) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-a.uplinks:
+		case <-a.uplinks: // another server, or the same one anew: it may be ready soon
+			pause = retryFirst
+			continue
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, retryMost)
@@ -104,7 +106,15 @@ func (u *uplink) session(ctx context.Context) (sent bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() { defer close(watched); u.watch(ctx, cancel) }()
-	defer func() { cancel(nil); <-watched }()
+	defer func() {
+		cancel(nil)
+		<-watched
+		// A connection that was made while the session failed for another reason
+		// is told once: it must not be forgotten.
+		if errors.Is(context.Cause(ctx), errAgain) {
+			err = errAgain
+		}
+	}()
 	after := u.queue.Committed()
 	u.sent.Store(after)
 	var window []uint64 // last numbers of the batches under way
