@@ -256,7 +256,7 @@ func sortSources(list []Source) {
 	slices.SortFunc(list, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// allFailed is an error when not one source could be read.
+// allFailed is an error when not one source could be read; each is then told of.
 func (b *builder) allFailed(all []*gathered) error {
 	var failures []error
 	for _, g := range all {
@@ -264,6 +264,9 @@ func (b *builder) allFailed(all []*gathered) error {
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", g.name, g.err))
+	}
+	for _, g := range all {
+		b.report(Progress{Source: g.name, Stage: StageDone, Result: b.failed(g)})
 	}
 	return b.noSource(failures)
 }
@@ -317,11 +320,18 @@ func (b *builder) take(ctx context.Context, g *gathered) (Source, error) {
 		return Source{}, fmt.Errorf("%s: %w; the bundle in use stays as it is", g.name, g.err)
 	case g.err == nil:
 		return result, nil
-	case !g.known:
-		return Source{Name: g.name, URL: g.url, Licence: g.licence, Error: b.explain(g.err)}, nil
+	case g.known:
+		b.stay = append(b.stay, g.name)
 	}
-	b.stay = append(b.stay, g.name)
-	return b.kept(g), nil
+	return b.failed(g), nil
+}
+
+// failed is the account of a source that gave nothing.
+func (b *builder) failed(g *gathered) Source {
+	if g.known {
+		return b.kept(g)
+	}
+	return Source{Name: g.name, URL: g.url, Licence: g.licence, Error: b.explain(g.err)}
 }
 
 // read takes up what was fetched of a source.
