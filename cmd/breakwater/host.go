@@ -170,7 +170,7 @@ func loadKernel(ctx context.Context, f hostFlags, o *agent.Options) (*enforce.Ke
 	case err != nil:
 		return nil, fmt.Errorf("%w (`breakwater doctor` says what this host can do)", err)
 	}
-	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: o.Host, Rules: kernel, Watched: o.Rules.Watches})
+	sense, err := sensor.New(kernel.Objects(), sensor.Settings{Host: o.Host, Rules: kernel, Watched: o.Rules.Watches, Journal: filepath.Join(o.Data, "asked")})
 	if err != nil {
 		return nil, errors.Join(err, kernel.Close())
 	}

@@ -79,6 +79,9 @@ func scope(t testing.TB, h *sensor.Hierarchy) enforce.Options {
 	}
 }
 
+// journalOf is a file beside the pins.
+func journalOf(opts enforce.Options) string { return filepath.Join(filepath.Dir(opts.Pin), "asked") }
+
 // removeLeftovers ends what a test process that was killed left in force.
 func removeLeftovers() {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -127,7 +130,7 @@ func guardWith(t testing.TB, opts enforce.Options) *guard {
 		t.Fatal(err)
 	}
 	g := &guard{Kernel: k, t: t, opts: opts, parent: opts.Under, more: make(chan struct{})}
-	g.sensor, err = sensor.New(k.Objects(), sensor.Settings{Host: "testhost", Rules: k})
+	g.sensor, err = sensor.New(k.Objects(), sensor.Settings{Host: "testhost", Rules: k, Journal: journalOf(opts)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,12 +35,15 @@ func loader(args string) int {
 	if err == nil {
 		err = k.SetDefault(strict())
 	}
+	if err == nil && os.Getenv(readerVar) == string(event.KindFileOpen) {
+		err = k.SetDefault(policy.Run{})
+	}
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	if kind := event.Kind(os.Getenv(readerVar)); kind != "" {
-		return reader(k, kind)
+		return reader(k, kind, filepath.Join(filepath.Dir(pin), "asked"))
 	}
 	fmt.Println("loaded")
 	select {}
@@ -48,8 +51,8 @@ func loader(args string) int {
 
 // reader never comes to an end with the first event of a kind that is decided,
 // or with the first of a kind when that never is.
-func reader(k *enforce.Kernel, kind event.Kind) int {
-	s, err := sensor.New(k.Objects(), sensor.Settings{Host: "testhost", Rules: k})
+func reader(k *enforce.Kernel, kind event.Kind, journal string) int {
+	s, err := sensor.New(k.Objects(), sensor.Settings{Host: "testhost", Rules: k, Journal: journal})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -59,7 +62,7 @@ func reader(k *enforce.Kernel, kind event.Kind) int {
 		fmt.Println("loaded")
 	}()
 	fmt.Println(s.Run(context.Background(), func(e event.Event) {
-		if e.Kind != kind || kind == event.KindExec && e.Decision == nil {
+		if e.Kind != kind || kind != event.KindExit && e.Decision == nil {
 			return
 		}
 		fmt.Println("told")
@@ -106,23 +109,31 @@ func (a *dyingAgent) kill() {
 }
 
 // What an agent was told of and was killed over is told to the next, as the
-// same: decisions, and what only detections look at.
+// same: decisions, what only detections look at, and what the kernel asks about.
 func TestKernelTellsTheNextAgent(t *testing.T) {
-	for _, kind := range []event.Kind{event.KindExec, event.KindExit} {
+	tiny := program(t)
+	for kind, attack := range map[event.Kind]func(b *box) result{
+		event.KindExec:     func(b *box) result { return b.run(tiny) },
+		event.KindExit:     func(b *box) result { return b.run(tiny) },
+		event.KindFileOpen: func(b *box) result { return b.act("openwrite %s/release_agent", v1Root(t)) },
+	} {
 		t.Run(string(kind), func(t *testing.T) {
 			opts := scope(t, nil)
-			tiny := program(t)
 			agent := newDyingAgent(t, opts, readerVar+"="+string(kind))
 			b := (&guard{t: t, opts: opts, parent: opts.Under}).box()
-			if r := b.run(tiny); !r.refused() {
+			r := attack(b)
+			if !r.refused() {
 				t.Fatalf("%+v", r)
 			}
 			agent.says("told")
 			agent.kill()
 			g := guardWith(t, opts)
-			g.wait("what the dead agent was told", func(e event.Event) bool {
-				return e.Container != nil && e.Container.ID == b.id && e.Kind == kind && (kind == event.KindExit || e.Decision != nil && e.Exec.Path == tiny)
+			e := g.wait("what the dead agent was told", func(e event.Event) bool {
+				return e.Container != nil && e.Container.ID == b.id && e.Kind == kind && (kind == event.KindExit || e.Decision != nil)
 			})
+			if kind != event.KindExit && (e.Decision.Outcome == event.Detected || e.Process.PID == 0) {
+				t.Errorf("%+v %+v", e.Process, e.Decision)
+			}
 		})
 	}
 }

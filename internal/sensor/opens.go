@@ -99,13 +99,21 @@ func fanotifyRecords(b []byte) iter.Seq2[*unix.FanotifyEventMetadata, []byte] {
 	}
 }
 
-// answer decides first and tells afterwards: somebody waits.
+// answer decides first and tells afterwards, for somebody waits; what an agent is
+// killed over in between is in the journal.
 func (o *opens) answer(m *unix.FanotifyEventMetadata) {
 	ev, verdict := o.judge(int(m.Fd), int(m.Pid))
+	if ev != nil {
+		o.sensor.journal.keep(*ev)
+	}
 	response := binary.NativeEndian.AppendUint32(nil, uint32(m.Fd))
 	_, err := o.group.Write(binary.NativeEndian.AppendUint32(response, verdict))
-	if err != nil && ev != nil && ev.Decision != nil {
+	switch {
+	case ev == nil || ev.Decision == nil:
+	case err != nil:
 		ev.Decision.Outcome = event.Detected
+	case verdict == unix.FAN_DENY:
+		o.sensor.journal.answered(*ev)
 	}
 	_ = unix.Close(int(m.Fd)) // of ours, and only read
 	if ev != nil {
@@ -125,6 +133,7 @@ func (o *opens) tell(ev event.Event) {
 	case o.told <- ev:
 	default:
 		o.sensor.objects.untold.Add(1)
+		o.sensor.journal.dealt()
 	}
 }
 

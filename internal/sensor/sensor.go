@@ -32,6 +32,9 @@ type Settings struct {
 	// Forks and exits that nobody does keep the process tree and are not
 	// handed on: they are most of what containers do.
 	Watched func(event.Kind) bool
+	// Journal is a file that keeps the openings the kernel asked about until
+	// handle returned; "": an agent that is killed loses what it is killed over.
+	Journal string
 }
 
 // Sensor reads what the programs report. All methods but Run are safe for
@@ -49,6 +52,8 @@ type Sensor struct {
 	started chan event.Event
 	renewed chan string // containers that fall under other rules now
 	entered entered     // those whose files are asked about
+	path    string      // of the journal
+	journal *journal    // of what was asked; Run's
 
 	ready chan struct{} // closed when everything is read
 
@@ -70,6 +75,7 @@ func New(o *Objects, s Settings) (*Sensor, error) {
 		objects: o,
 		ready:   make(chan struct{}),
 		watched: s.Watched,
+		path:    s.Journal,
 		decoder: decoder{host: s.Host, boot: id, rules: s.Rules, sets: capabilitySets{}, now: new(wallClock).at},
 		tree:    newTree(treeCapacity), familiar: newFamiliar(o.Familiar), renewed: make(chan string, 64),
 	}, nil
@@ -108,6 +114,16 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool
 		return err
 	}
 	s.scan()
+	var left []event.Event
+	var err error
+	if s.journal, left, err = openJournal(s.path); err != nil {
+		return err
+	}
+	defer func() { _ = s.journal.close() }() // nothing waits in it
+	for _, ev := range left {
+		s.hand(ev, handle)
+		s.journal.dealt()
+	}
 	if !s.objects.Tier1 {
 		asked, err := s.ask(ctx, handle)
 		switch {
@@ -166,6 +182,7 @@ func (s *Sensor) ask(ctx context.Context, handle func(event.Event) bool) (stop f
 	group.Go(func() {
 		for ev := range o.told {
 			s.hand(ev, handle)
+			s.journal.dealt()
 		}
 	})
 	if o.changes != nil {
