@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,6 +72,30 @@ func TestDoctorWithoutRoot(t *testing.T) {
 	for _, want := range []string{"not probed", "\nstart "} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
+		}
+	}
+}
+
+// Whoever may not do it is told so, and who may.
+func TestGateWithoutRoot(t *testing.T) {
+	testenv.NeedRoot(t) // to become somebody else
+	dir, err := os.MkdirTemp("/run", "breakwater-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, args := range [][]string{
+		{"gate", "install", "--yes", "--engine=" + l.Addr().String()},
+		{"gate", "run", "--plugin-socket=" + filepath.Join(dir, "plugins", "x.sock")},
+	} {
+		_, stderr, code := breakwaterAs(t, 65534, append(args, "--data="+t.TempDir())...)
+		if code != exitFailed || !strings.Contains(stderr, "permission denied") || !strings.Contains(stderr, "root") {
+			t.Errorf("%v: %d %q", args, code, stderr)
 		}
 	}
 }

@@ -66,7 +66,7 @@ type Supervisor struct {
 // name, in the place of a gate that is dead; a living one is an error.
 func ListenPlugin(ctx context.Context, socket string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, fmt.Errorf("the plugin's folder: %w", err)
+		return nil, fmt.Errorf("the plugin's folder: %w (run the gate as root, or name another socket with --plugin-socket)", err)
 	}
 	if conn, err := (&net.Dialer{Timeout: heartbeat}).DialContext(ctx, "unix", socket); err == nil {
 		conn.Close()

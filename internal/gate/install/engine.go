@@ -38,6 +38,9 @@ type daemon struct {
 // findDaemon finds the process behind an engine's socket.
 func findDaemon(ctx context.Context, socket string) (*daemon, error) {
 	conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(ctx, "unix", socket)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("engine at %s: %w: changing it needs root: run it with sudo", socket, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no engine answers at %s: %w (start it, or name its socket with --engine)", socket, err)
 	}
