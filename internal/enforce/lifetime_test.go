@@ -35,14 +35,15 @@ func loader(args string) int {
 	if err == nil {
 		err = k.SetDefault(strict())
 	}
-	if err == nil && os.Getenv(readerVar) == string(event.KindFileOpen) {
+	kind := event.Kind(os.Getenv(readerVar))
+	if err == nil && kind != "" && kind != event.KindExec {
 		err = k.SetDefault(policy.Run{})
 	}
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	if kind := event.Kind(os.Getenv(readerVar)); kind != "" {
+	if kind != "" {
 		return reader(k, kind, filepath.Join(filepath.Dir(pin), "asked"))
 	}
 	fmt.Println("loaded")
@@ -114,15 +115,14 @@ func TestKernelTellsTheNextAgent(t *testing.T) {
 	tiny := program(t)
 	for kind, attack := range map[event.Kind]func(b *box) result{
 		event.KindExec:     func(b *box) result { return b.run(tiny) },
-		event.KindExit:     func(b *box) result { return b.run(tiny) },
+		event.KindExit:     func(b *box) result { return b.act("nothing") },
 		event.KindFileOpen: func(b *box) result { return b.act("openwrite %s/release_agent", v1Root(t)) },
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			opts := scope(t, nil)
 			agent := newDyingAgent(t, opts, readerVar+"="+string(kind))
 			b := (&guard{t: t, opts: opts, parent: opts.Under}).box()
-			r := attack(b)
-			if !r.refused() {
+			if r := attack(b); r.refused() == (kind == event.KindExit) {
 				t.Fatalf("%+v", r)
 			}
 			agent.says("told")
