@@ -16,7 +16,7 @@ func TestUpKilledAgainAndAgain(t *testing.T) {
 	h := newWholeHost(t)
 	h.start("--gate=no")
 	h.box("web")
-	row := fmt.Sprintf(`for i in $(seq %d); do mkdir /tmp/a$i; cp /bin/busybox /tmp/a$i/touch; /tmp/a$i/touch /w/ran; echo $i >/w/count.new; mv /w/count.new /w/count; done`, attacks)
+	row := fmt.Sprintf(`for i in $(seq %d); do mkdir /tmp/a$i; cp /bin/busybox /tmp/a$i/touch; /tmp/a$i/touch /w/ran$i; echo $i >/w/count.new; mv /w/count.new /w/count; done`, attacks)
 	cmd := h.engine.Command(t.Context(), "exec", "web", "sh", "-c", row)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -25,21 +25,42 @@ func TestUpKilledAgainAndAgain(t *testing.T) {
 		after := (i + 1) * attacks / (kills + 1)
 		h.until(fmt.Sprintf("there were %d attacks", after), func() bool { return h.count() >= after })
 		h.kill()
+		killed := h.up
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("up number %d said:\n%s", i+1, killed.said())
+			}
+		})
 		h.start("--gate=no")
 	}
 	_ = cmd.Wait() // how its last program ended
-	if h.marked("ran") {
-		t.Error("a program that was not in the image ran")
-	}
-	times := map[string]int{}
-	for _, inc := range h.incidentsOf("web", attacks, driftIncidents()) {
-		times[inc.Event.Exec.Path]++
-	}
 	for i := range attacks {
-		if path := fmt.Sprintf("/tmp/a%d/touch", i+1); times[path] != 1 {
-			t.Errorf("%s was told %d times", path, times[path])
+		if h.marked(fmt.Sprint("ran", i+1)) {
+			t.Errorf("attack %d: a program that was not in the image ran", i+1)
 		}
 	}
+	t.Cleanup(func() {
+		for i, n := range h.told("web", attacks) {
+			if n != 1 {
+				t.Errorf("attack %d was told %d times", i+1, n)
+			}
+		}
+	})
+	h.incidentsOf("web", attacks, driftIncidents())
+}
+
+// told is how often each attack of a row was told.
+func (h *wholeHost) told(container string, attacks int) []int {
+	times := make([]int, attacks)
+	query := driftIncidents()
+	query.Set("container", container)
+	for _, inc := range h.incidents(query) {
+		var i int
+		if n, _ := fmt.Sscanf(inc.Event.Exec.Path, "/tmp/a%d/touch", &i); n == 1 && i <= attacks {
+			times[i-1]++
+		}
+	}
+	return times
 }
 
 // count is how many attacks of a row there were.
