@@ -62,9 +62,9 @@ func reader(k *enforce.Kernel, kind event.Kind, journal string) int {
 		<-s.Ready()
 		fmt.Println("loaded")
 	}()
-	fmt.Println(s.Run(context.Background(), func(e event.Event) {
+	fmt.Println(s.Run(context.Background(), func(e event.Event) bool {
 		if e.Kind != kind || kind != event.KindExit && e.Decision == nil {
-			return
+			return false
 		}
 		fmt.Println("told")
 		select {}
