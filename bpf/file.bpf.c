@@ -52,7 +52,7 @@ static __always_inline int change(struct vfsmount *mnt, struct dentry *dentry, u
 	if (outcome == OUTCOME_NONE && rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it
 	inode = READ(dentry, d_inode);
-	if (told(&w, KIND_OPEN, 4 | outcome, (u64)act << 56 ^ (u64)dentry, READ(dentry, d_parent, d_inode, i_ino)))
+	if (told(&w, KIND_OPEN, 4 | outcome, (u64)act << 32 | READ(dentry, d_name.hash), READ(dentry, d_parent, d_inode, i_ino)))
 		emit_open(work, &w, task, inode, 1, act, outcome);
 	return answer(outcome, work->mode);
 }

@@ -138,6 +138,7 @@ typedef struct {
 } atomic_t;
 
 struct qstr {
+	u32 hash;
 	u32 len;
 	const unsigned char *name;
 };
