@@ -78,6 +78,32 @@ func DetectHierarchy() (Hierarchy, error) {
 	return h, err
 }
 
+// hierarchyOf finds out which hierarchy names containers below a folder: which one
+// it is on a hybrid host may change while engines start and stop containers.
+// Without a folder it is that of the whole host.
+func hierarchyOf(under string) (Hierarchy, error) {
+	h, err := DetectHierarchy()
+	if err != nil || h.holds(under) || h.Mode != "hybrid" {
+		return h, err
+	}
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return h, err
+	}
+	if other := (Hierarchy{Mode: h.Mode, Root: mounts[unifiedName], Subsystem: -1}); other.holds(under) {
+		return other, nil
+	}
+	if other, err := V1Hierarchy(h.Mode, mounts); err == nil && other.holds(under) {
+		return other, nil
+	}
+	return h, nil
+}
+
+// holds says whether a folder is one of the hierarchy's.
+func (h Hierarchy) holds(folder string) bool {
+	return folder == "" || h.Root != "" && strings.HasPrefix(filepath.Clean(folder)+"/", filepath.Clean(h.Root)+"/")
+}
+
 // V1Hierarchy picks the v1 controller that names containers. mounts is where
 // controllers are mounted, as DetectHierarchy finds them; nil reads it.
 func V1Hierarchy(mode string, mounts map[string]string) (Hierarchy, error) {

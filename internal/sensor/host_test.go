@@ -81,3 +81,27 @@ func TestLoadSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A folder belongs to one hierarchy, whichever the host's containers are told apart
+// by at the moment.
+func TestHierarchyOfAFolder(t *testing.T) {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unified := mounts[unifiedName]
+	v1, err := V1Hierarchy("hybrid", mounts)
+	if unified == "" || err != nil {
+		t.Log("not a hybrid host: there is only one hierarchy to choose")
+		return
+	}
+	for _, root := range []string{unified, v1.Root} {
+		h, err := hierarchyOf(root + "/some/folder")
+		if err != nil || h.Root != root {
+			t.Errorf("a folder below %s is said to be of %s (%v)", root, h.Root, err)
+		}
+	}
+	if h := (Hierarchy{Root: unified}); h.holds(unified+"-other/folder") || !h.holds(unified+"/x") || !h.holds("") {
+		t.Error("a folder is a hierarchy's by its name's beginning only")
+	}
+}

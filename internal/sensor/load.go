@@ -177,8 +177,11 @@ func (o *Objects) load(ctx context.Context, opts Options) error {
 	var err error
 	if opts.Hierarchy != nil {
 		o.Hierarchy = *opts.Hierarchy
-	} else if o.Hierarchy, err = DetectHierarchy(); err != nil {
+	} else if o.Hierarchy, err = hierarchyOf(opts.Under); err != nil {
 		return err
+	}
+	if !o.Hierarchy.holds(opts.Under) {
+		return fmt.Errorf("the cgroup folder %s is not in the hierarchy that names containers, which is mounted at %s: name one below that", opts.Under, o.Hierarchy.Root)
 	}
 	types := btf.NewCache()
 	host := bpf.Host{Direct: knows[*btf.Func](types, bpf.Cast), Tier1: opts.Tier1, Traces: !opts.Syscalls}
