@@ -9,7 +9,8 @@
 #define LINEAGE 8
 
 // tell_start sends what a process runs: in the ring of the event that needs it,
-// so that it is read before. It wakes nobody: that event does.
+// so that it is read before. In the decisions' it wakes the reader: the event behind
+// it does not, as somebody seems to be reading then.
 static __always_inline bool tell_start(struct who *w, struct task_struct *task, u64 act, u8 outcome)
 {
 	struct fork_event *e;
@@ -24,7 +25,7 @@ static __always_inline bool tell_start(struct who *w, struct task_struct *task, 
 	fill_head(&e->head, w, KIND_FORK);
 	fill_task(&e->head, task);
 	e->act = act;
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(e, outcome ? 0 : BPF_RB_NO_WAKEUP);
 	return true;
 }
 

@@ -152,7 +152,8 @@ func (s *Sensor) Run(ctx context.Context, handle func(event.Event) (nothing bool
 		return done
 	}
 	told := read(telemetry, patience, func() {})
-	decided := read(decisions, 0, func() { s.catchUp(ctx, telemetry) })
+	// Decisions wake the reader; it looks by itself for the case that one did not.
+	decided := read(decisions, time.Second, func() { s.catchUp(ctx, telemetry) })
 	close(s.ready)
 	s.keepTime(ctx)
 	telemetry.interrupt()
