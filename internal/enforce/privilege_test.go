@@ -127,11 +127,14 @@ func TestKernelRightsOfFileSystemsAreNotTheProcesses(t *testing.T) {
 	if !g.seesPrivileges() {
 		t.Skip("left out: this kernel's programs are told of no rights")
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "breakwater-test-") // an overlay lies on no other one
-	if err != nil {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil { // an overlay lies on no other one
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	merged := filepath.Join(dir, "merged")
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
