@@ -122,6 +122,9 @@ func (s *scanCommand) run(ctx context.Context, env *environment, target string) 
 	if err != nil {
 		return failed(err)
 	}
+	if err := s.source.isFor(rep.Image.Platform); err != nil {
+		return failed(fmt.Errorf("%s: %w", options.Target, err))
+	}
 	rep.Notes = append(rep.Notes, notes...)
 	if err := s.remote.judge(ctx, rep); err != nil {
 		return err

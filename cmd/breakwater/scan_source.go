@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +78,20 @@ func (s *sourceFlags) options(env *environment, o *scan.Options) error {
 	}
 	o.Cache = cache
 	return failed(err)
+}
+
+// isFor says why what was read is not for the platform that was asked for: who
+// asks for one must not get the verdict on another. An index was asked already;
+// an image alone and a folder are what they are. A configuration may leave the
+// variant out.
+func (s *sourceFlags) isFor(platform string) error {
+	switch {
+	case s.platform == "" || platform == s.platform || strings.HasPrefix(platform+"/", s.platform+"/"), strings.Count(platform, "/") == 1 && strings.HasPrefix(s.platform, platform+"/"):
+		return nil
+	case platform == "":
+		return errors.New("does not say which platform it is for: leave --platform out")
+	}
+	return fmt.Errorf("is for %s alone, and not for %s", platform, s.platform)
 }
 
 func (s *sourceFlags) registry(target string) (*image.Registry, error) {
