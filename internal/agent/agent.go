@@ -26,6 +26,7 @@ import (
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/bus"
 	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/detect/story"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
@@ -119,6 +120,7 @@ type Agent struct {
 	indicators *indicators                   // that intelligence brought
 	promotions *promotions                   // what of it is enforced
 	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
+	stories    *story.Keeper
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled
@@ -173,6 +175,8 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.settled, err = openSettled(opts.Data)
 	a.problem("judged containers", err)
+	a.stories, err = story.Open(filepath.Join(opts.Data, "stories"))
+	a.problem("stories", err)
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
@@ -262,7 +266,7 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 // Run guards the host until ctx ends. What is pinned in the kernel stays.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.spool.Close()
-	defer func() { a.problem("incidents", a.pending.close()) }()
+	defer func() { a.problem("incidents", errors.Join(a.pending.close(), a.stories.Close())) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.keepIncidents(ctx) })
 	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) bool { return a.handle(ctx, ev) }) })

@@ -68,6 +68,9 @@ func (a *Agent) tell(ctx context.Context, ev event.Event, incidents []event.Inci
 	}
 	for _, inc := range incidents {
 		inc.Tree = tree
+		if !a.stories.Join(&inc) {
+			continue // counted by the story that told many alike
+		}
 		s, err := a.pending.add(ctx, inc)
 		a.problem("unfinished", err)
 		a.later(ctx, func(ctx context.Context) { a.finish(ctx, s) })
@@ -93,6 +96,8 @@ func (a *Agent) finish(ctx context.Context, s seen) {
 		inc.Decision.Audit = true
 	}
 	respond(ctx, &inc, a.engines)
+	a.stories.Finish(&inc)
+	a.problem("stories", a.stories.Err())
 	a.deliver(ctx, seen{s.number, inc})
 }
 

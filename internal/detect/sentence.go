@@ -110,6 +110,10 @@ func code(s, otherwise string) string {
 	return "`" + clean + "`"
 }
 
+// Quote is a word in a sentence that may have come from an attacker: in backquotes,
+// one line, bounded; otherwise where it is empty.
+func Quote(s, otherwise string) string { return code(s, otherwise) }
+
 // done says what Breakwater did, as the end of a sentence. What the agent is
 // still to do is told by the incident's responses.
 func done(d event.Decision) string {

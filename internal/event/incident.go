@@ -27,6 +27,8 @@ type Incident struct {
 	Event Event `json:"event"`
 	// Responses are what the agent did afterwards (kill, stop, …), in order.
 	Responses []Response `json:"responses,omitempty"`
+	// Story is what this incident is a step of; nil for those of no process.
+	Story *Story `json:"story,omitempty"`
 }
 
 // Response is one thing that the agent did about an incident.

@@ -76,6 +76,18 @@ func likePattern(part string) string {
 }
 
 func (f IncidentFilter) where() *where {
+	w := f.what()
+	if f.After > 0 {
+		w.add("id > %", int64(f.After))
+	}
+	if f.Before > 0 {
+		w.add("id < %", int64(f.Before))
+	}
+	return w
+}
+
+// what are the conditions but for the place in the list.
+func (f IncidentFilter) what() *where {
 	w := &where{}
 	w.text("key", f.Key)
 	w.text("agent", f.Agent)
@@ -101,12 +113,6 @@ func (f IncidentFilter) where() *where {
 	if f.Text != "" {
 		w.add(`lower(sentence) LIKE % ESCAPE '\'`, likePattern(f.Text))
 		w.add("id > (SELECT COALESCE(MAX(id), 0) FROM incidents) - %", MaxSearched)
-	}
-	if f.After > 0 {
-		w.add("id > %", int64(f.After))
-	}
-	if f.Before > 0 {
-		w.add("id < %", int64(f.Before))
 	}
 	return w
 }

@@ -321,6 +321,23 @@ CREATE TABLE vex_documents (
 	created    BIGINT NOT NULL
 );
 `,
+	// 10: incidents of one process tree are one story, which is known by the number
+	// of its first incident; its newest word is that of the highest revision.
+	`
+ALTER TABLE incidents ADD COLUMN story BIGINT NOT NULL DEFAULT 0;
+UPDATE incidents SET story = id;
+CREATE INDEX incidents_story ON incidents (story, id);
+CREATE TABLE stories (
+	id       INTEGER PRIMARY KEY,
+	agent    TEXT NOT NULL,
+	key      TEXT NOT NULL,
+	revision BIGINT NOT NULL,
+	severity INTEGER NOT NULL,
+	body     BLOB NOT NULL,
+	UNIQUE (key, agent)
+);
+CREATE INDEX stories_severity ON stories (severity);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

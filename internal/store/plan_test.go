@@ -21,7 +21,7 @@ func TestListsNeedNoSort(t *testing.T) {
 	defer db.Close()
 	for _, where := range []string{
 		"incidents", "incidents WHERE agent = 'a'", "incidents WHERE host = 'h'", "incidents WHERE policy = 'p'", "incidents WHERE detection = 'd'", "incidents WHERE image = 'i'",
-		"incidents WHERE key = 'k'", "incidents WHERE outcome = 'o'", "incidents WHERE control = 'c'", "incidents WHERE severity = 4", "incidents WHERE name = 'n'", "incidents WHERE received + 0 >= 5 AND id >= 7",
+		"incidents WHERE key = 'k'", "incidents WHERE outcome = 'o'", "incidents WHERE story = 9", "incidents WHERE control = 'c'", "incidents WHERE severity = 4", "incidents WHERE name = 'n'", "incidents WHERE received + 0 >= 5 AND id >= 7",
 		"incidents WHERE id > 5 AND severity >= 3", "events WHERE agent = 'a' AND container = 'c'", "events WHERE container = 'c' AND kind = 'exec'", "events",
 	} {
 		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN SELECT id, received, body FROM "+where+" ORDER BY id DESC LIMIT 50")

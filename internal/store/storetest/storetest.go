@@ -68,7 +68,7 @@ func Run(t *testing.T, open func(*testing.T) *store.Store) {
 		test func(*testing.T, *store.Store)
 	}{
 		{"exactly once", exactlyOnce}, {"keys are the agent's own", ownKeys}, {"rejects", rejects}, {"wrong version", wrongVersion},
-		{"concurrent ingest", concurrent}, {"filters", filters}, {"pages", pages}, {"images", images}, {"where", where}, {"status", status},
+		{"concurrent ingest", concurrent}, {"stories", stories}, {"filters", filters}, {"pages", pages}, {"images", images}, {"where", where}, {"status", status},
 		{"policies", policies}, {"generations", generations}, {"prune", prune}, {"accounts", accounts}, {"enrolment", enrolment}, {"cursors", cursors},
 	} {
 		t.Run(c.name, func(t *testing.T) {
