@@ -162,6 +162,14 @@ func (c *client) call(ctx context.Context, method, path string, body, result any
 	return kept(c.exchange(ctx, method, path, body, result))
 }
 
+// get asks with a query.
+func (c *client) get(ctx context.Context, path string, query url.Values, result any) error {
+	asking, base := *c, *c.base
+	base.RawQuery = query.Encode()
+	asking.base = &base
+	return asking.call(ctx, http.MethodGet, path, nil, result)
+}
+
 func (c *client) exchange(ctx context.Context, method, path string, body, result any) error {
 	var in io.Reader
 	kind := "application/json"

@@ -83,6 +83,7 @@ func commands(env *environment) []*cobra.Command {
 		newGateCommand(env),
 		newPolicyCommand(env),
 		newScanCommand(env),
+		newIncidentsCommand(env),
 		newCheckCommand(env),
 	}
 }

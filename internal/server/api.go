@@ -63,6 +63,8 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/healthz", s.apiHealth, strangers)
 	huma.Get(a, "/api/v1/incidents", s.apiIncidents)
 	huma.Get(a, "/api/v1/incidents/{id}", s.apiIncident)
+	huma.Get(a, "/api/v1/stories", s.apiStories)
+	huma.Get(a, "/api/v1/stories/{id}", s.apiStory)
 	huma.Get(a, "/api/v1/events", s.apiEvents)
 	huma.Get(a, "/api/v1/images", s.apiImages)
 	huma.Get(a, "/api/v1/images/{digest}", s.apiImage)
@@ -215,14 +217,22 @@ type incidentQuery struct {
 	Limit     int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
 
-func (s *Server) apiIncidents(ctx context.Context, in *incidentQuery) (*answer[rows[store.Incident]], error) {
+func (s *Server) incidentFilter(in *incidentQuery) (store.IncidentFilter, error) {
 	q := url.Values{"key": {in.Key}, "agent": {in.Agent}, "host": {in.Host}, "container": {in.Container}, "image": {in.Image}, "policy": {in.Policy},
 		"detection": {in.Detection}, "severity": {in.Severity}, "outcome": {in.Outcome}, "control": {in.Control}, "text": {in.Text}, "since": {in.Since}}
 	f, err := web.IncidentFilter(q, s.o.Now())
 	if err != nil {
-		return nil, huma.Error400BadRequest(err.Error())
+		return f, huma.Error400BadRequest(err.Error())
 	}
 	f.After, f.Before, f.Limit, f.Oldest = in.After, in.Before, in.Limit, in.After > 0
+	return f, nil
+}
+
+func (s *Server) apiIncidents(ctx context.Context, in *incidentQuery) (*answer[rows[store.Incident]], error) {
+	f, err := s.incidentFilter(in)
+	if err != nil {
+		return nil, err
+	}
 	return reply(s.store.Incidents(ctx, f))
 }
 

@@ -19,6 +19,7 @@ import (
 // functions are what templates may call.
 func (c *Console) functions() template.FuncMap {
 	return template.FuncMap{
+		"clock":        func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 		"ago":          func(t time.Time) string { return ago(c.Now(), t) },
 		"exact":        exact,
 		"marked":       marked,

@@ -16,7 +16,7 @@ import (
 )
 
 type incidentsPage struct {
-	Rows     []store.Incident
+	Rows     []store.Story
 	Filter   url.Values // as in the URL, for the form
 	Query    string     // the filter alone, for the live counter and other pages
 	Filtered bool
@@ -89,12 +89,12 @@ func (c *Console) incidents(v *visit) error {
 	if p.Last, err = c.Store.LastIncident(v.ctx); err != nil {
 		return err
 	}
-	if p.Rows, err = c.Store.Incidents(v.ctx, f); err != nil {
+	if p.Rows, err = c.Store.Stories(v.ctx, f); err != nil {
 		return err
 	}
 	if len(p.Rows) == 50 {
 		older := clone(q)
-		older.Set("before", fmt.Sprint(p.Rows[len(p.Rows)-1].ID))
+		older.Set("before", fmt.Sprint(p.Rows[len(p.Rows)-1].Newest.ID))
 		p.Older = "/incidents?" + older.Encode()
 	}
 	plain := clone(q)
@@ -126,6 +126,7 @@ func (v *visit) badRequest(err error) error {
 // incidentPage is one incident and everything needed to understand it.
 type incidentPage struct {
 	store.Incident
+	Story      *storyPart
 	Why        []reason
 	Tree       family
 	Facts      []fact
@@ -155,6 +156,9 @@ func (c *Console) incident(v *visit) error {
 		return err
 	}
 	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Wanted: wanted(inc.Decision)}
+	if p.Story, err = c.story(v, id); err != nil {
+		return err
+	}
 	if p.Why, err = c.reasons(v, inc); err != nil {
 		return err
 	}

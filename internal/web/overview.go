@@ -20,7 +20,7 @@ type overviewPage struct {
 	Counts   []store.OutcomeCount
 	Total    int
 	Hours    []hour
-	Newest   []store.Incident
+	Newest   []store.Story
 	Images   store.ImageCount
 	Riskiest []store.Image
 	Changes  []store.AuditEntry
@@ -71,7 +71,7 @@ func (c *Console) overview(v *visit) error {
 	for _, n := range p.Counts {
 		p.Total += n.Count
 	}
-	if p.Newest, err = c.Store.Incidents(v.ctx, store.IncidentFilter{Limit: 5}); err != nil {
+	if p.Newest, err = c.Store.Stories(v.ctx, store.IncidentFilter{Limit: 5}); err != nil {
 		return err
 	}
 	if err := c.chart(v, &p); err != nil {

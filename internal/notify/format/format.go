@@ -7,7 +7,10 @@
 //	 "incident": {…}, "shortened": ["tree"]}
 //
 // incident is event.Incident as its JSON tags say; its key is the same in every
-// delivery of one incident, for receivers to drop repetitions by. shortened
+// delivery of one incident, for receivers to drop repetitions by. incident.story
+// says what it is a step of: its key is the same in all steps, for receivers that
+// want one alert for a story, and its revision, severity and sentence are how the
+// story stood with this step. shortened
 // names what was left out to keep within the receiver's limit; it is absent when
 // nothing was.
 package format
@@ -67,7 +70,7 @@ type cut struct {
 // After the last one every incident fits into MinSize.
 func cuts() []cut {
 	return []cut{{"", func(*event.Incident) {}}, {"arguments", arguments}, {"labels", labels}, {"tree", tree},
-		{"event", evidence}, {"container", container}, {"texts", texts}, {"everything", everything}}
+		{"event", evidence}, {"container", container}, {"story", story}, {"texts", texts}, {"everything", everything}}
 }
 
 const (
@@ -122,7 +125,15 @@ func container(i *event.Incident) {
 	}
 }
 
+// story keeps what receivers join by.
+func story(i *event.Incident) {
+	if s := i.Story; s != nil {
+		i.Story = &event.Story{Key: short(s.Key, keepText), Step: s.Step, Revision: s.Revision, Severity: event.Severity(short(string(s.Severity), 16)), Started: s.Started, Steps: s.Steps, Stopped: s.Stopped}
+	}
+}
+
 func texts(i *event.Incident) {
+	i.Story = nil
 	i.Container, i.Attack = nil, nil
 	i.Event = event.Event{Kind: event.Kind(short(string(i.Event.Kind), 16)), Time: i.Event.Time}
 	i.Agent, i.Host, i.Detection = short(i.Agent, 16), short(i.Host, 32), short(i.Detection, 32)

@@ -15,6 +15,7 @@ func large() event.Incident {
 	long := strings.Repeat("é😀\"\x00<&>", 400)
 	p := event.Process{ID: "1-1", Args: []string{long, long}, Path: "/bin/sh"}
 	return event.Incident{Key: "k", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Severity: event.SeverityHigh,
+		Story: &event.Story{Key: long, Severity: event.Severity(long), Tactics: []string{long}, Sentence: long, Steps: 3},
 		Title: long, Sentence: long, Host: long, Agent: long, Detection: long, Attack: []string{long},
 		Container: &event.Container{ID: long, Name: long, Labels: map[string]string{long: long}},
 		Tree:      []event.Process{p, p, p, p}, Event: event.Event{Key: long, Process: &p}}
