@@ -29,7 +29,7 @@ var layers = map[string]int{
 	"internal/document": 0, "internal/condition": 0, "internal/durable": 0, "internal/license": 0, "internal/vex": 0,
 
 	"internal/policy": 1, "internal/image": 1, "internal/inventory": 1, "internal/vuln": 1,
-	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/baseline": 1, "internal/spool": 1, "internal/confine": 1,
+	"internal/intel": 1, "internal/report": 1, "internal/advice": 1, "internal/baseline": 1, "internal/spool": 1, "internal/journal": 1, "internal/confine": 1,
 	"internal/check": 1, "internal/signature": 1,
 	"internal/secret": 1, "internal/malware": 1,
 

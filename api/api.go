@@ -27,6 +27,9 @@ const Version = 1
 //	                        StatusAnswer
 //	bw.agent.<id>.policy    agent asks (request/reply) for its PolicyBundle
 //	bw.agent.<id>.intel     agent asks for a part of the intelligence bundle
+//	bw.agent.<id>.answer    agent → server, AnswerPart: a part of an answer to a
+//	                        Question; the reply is a Heard
+//	bw.cmd.<id>.ask         server → agent, Question
 //	bw.cmd.<id>.ack         server → agent, Ack: committed up to Sequence
 //	bw.cmd.<id>.policy      server → agent: a newer bundle exists
 const (

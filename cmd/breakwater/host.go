@@ -26,6 +26,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/durable"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/journal"
 	"github.com/breakwater-sec/breakwater/internal/malware"
 	"github.com/breakwater-sec/breakwater/internal/probe"
 	"github.com/breakwater-sec/breakwater/internal/sensor"
@@ -39,6 +40,8 @@ type hostFlags struct {
 	name    string
 	observe bool
 	malware string
+
+	eventMiB int64
 }
 
 func (f *hostFlags) add(cmd *cobra.Command) {
@@ -46,6 +49,7 @@ func (f *hostFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.pin, "pin", sensor.DefaultPin, "`folder` of a BPF file system that enforcement is pinned in")
 	cmd.Flags().StringVar(&f.under, "under", "", "guard only the containers below this cgroup `folder` (default: all of this host)")
 	cmd.Flags().StringVar(&f.name, "host-name", "", "this host's `name` in the console (default: its host name)")
+	cmd.Flags().Int64Var(&f.eventMiB, "events-size", journal.DefaultBytes>>20, "`MiB` on disk for events to look back at; the oldest go")
 	cmd.Flags().BoolVar(&f.observe, "observe", false, "stop nothing, not even what is always malicious; record only")
 	cmd.Flags().StringVar(&f.malware, "malware", "", "`address` of a ClamAV daemon to show the files of images to: clamd://HOST:PORT or clamd:///PATH/TO/SOCKET")
 }
@@ -123,6 +127,9 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err := checkClamd(ctx, f.malware); err != nil {
 		return nil, err
 	}
+	if f.eventMiB < 1 || f.eventMiB > 1<<20 {
+		return nil, fmt.Errorf("--events-size=%d: want 1 to %d MiB", f.eventMiB, 1<<20)
+	}
 	rules, err := detect.Load(content.Detections())
 	if err != nil {
 		return nil, err
@@ -137,7 +144,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	options := agent.Options{
 		ID: enrolled.Agent, Host: host, Version: version, Data: data, Intel: data,
 		Sockets: socketPaths(f.engines), Malware: f.malware, Observe: f.observe, Own: own,
-		Doctor: doctor, Rules: rules, Log: log,
+		Doctor: doctor, Rules: rules, Log: log, EventBytes: f.eventMiB << 20,
 	}
 	kernel, err := loadKernel(ctx, f, &options)
 	if err != nil {
@@ -151,7 +158,7 @@ func openAgent(ctx context.Context, f hostFlags, data, host string, seed []byte,
 	if err != nil {
 		return nil, err
 	}
-	options.Uplink = h.bus
+	options.Uplink, options.Questions = h.bus, h.bus
 	if h.Agent, err = agent.New(options); err != nil {
 		return nil, errors.Join(err, h.close())
 	}

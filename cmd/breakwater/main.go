@@ -84,6 +84,8 @@ func commands(env *environment) []*cobra.Command {
 		newPolicyCommand(env),
 		newScanCommand(env),
 		newIncidentsCommand(env),
+		newEventsCommand(env),
+		newDetectionsCommand(env),
 		newCheckCommand(env),
 	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/image"
+	"github.com/breakwater-sec/breakwater/internal/journal"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/scan"
 	"github.com/breakwater-sec/breakwater/internal/spool"
@@ -104,7 +105,10 @@ type Options struct {
 	Unguarded string
 	Rules     *detect.Rules
 	Uplink    Uplink
-	Log       *slog.Logger
+	Questions Questioner // nil: nobody asks
+	// EventBytes bounds the events that are kept on disk; 0 is journal.DefaultBytes.
+	EventBytes int64
+	Log        *slog.Logger
 }
 
 // Agent guards one host. Make it with New, run it once with Run.
@@ -121,6 +125,7 @@ type Agent struct {
 	promotions *promotions                   // what of it is enforced
 	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
 	stories    *story.Keeper
+	journal    *journal.Journal
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled
@@ -175,6 +180,9 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.settled, err = openSettled(opts.Data)
 	a.problem("judged containers", err)
+	if a.journal, err = journal.Open(Journal(opts.Data), opts.EventBytes); err != nil {
+		return nil, errors.Join(err, queue.Close(), unfinished.close())
+	}
 	a.stories, err = story.Open(filepath.Join(opts.Data, "stories"))
 	a.problem("stories", err)
 	a.left, err = unfinished.left(context.Background())
@@ -197,7 +205,7 @@ func New(opts Options) (*Agent, error) {
 		a.problem("promotions", err)
 	}
 	if err := a.prepareKernel(); err != nil {
-		return nil, errors.Join(err, queue.Close(), unfinished.close())
+		return nil, errors.Join(err, queue.Close(), unfinished.close(), a.journal.Close(), a.stories.Close())
 	}
 	return a, nil
 }
@@ -266,7 +274,7 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 // Run guards the host until ctx ends. What is pinned in the kernel stays.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.spool.Close()
-	defer func() { a.problem("incidents", errors.Join(a.pending.close(), a.stories.Close())) }()
+	defer func() { a.problem("incidents", errors.Join(a.pending.close(), a.stories.Close(), a.journal.Close())) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.keepIncidents(ctx) })
 	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) bool { return a.handle(ctx, ev) }) })
@@ -284,6 +292,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.heartbeat(ctx) })
 	group.Go(func() error { return a.keepIntelligence(ctx) })
 	group.Go(func() error { return a.keepLooking(ctx) })
+	if a.opts.Questions != nil {
+		group.Go(func() error { return a.opts.Questions.Questions(ctx, a.answer) })
+	}
 	if a.opts.Uplink != nil {
 		group.Go(func() error { return a.opts.Uplink.Uplink(ctx, a.spool) })
 		group.Go(func() error { return a.keepPolicy(ctx) })

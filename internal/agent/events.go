@@ -18,6 +18,9 @@ import (
 // nothing slow there.
 func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 	ev.Host = a.opts.Host
+	if ev.Container == nil {
+		a.remember(ev)
+	}
 	if ev.Container == nil && ev.Decision == nil {
 		a.emit(ctx, ev)
 		return false
@@ -29,6 +32,7 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 	}
 	id := ev.Container.ID
 	if ev.Kind == event.KindContainer {
+		a.remember(ev)
 		a.handleContainer(ctx, ev)
 		return false
 	}
@@ -37,6 +41,7 @@ func (a *Agent) handle(ctx context.Context, ev event.Event) (nothing bool) {
 	}
 	container, run := a.containers.peek(id)
 	ev.Container = mergeContainer(*ev.Container, container)
+	a.remember(ev)
 	var tree []event.Process
 	if ev.Decision != nil { // who ran it belongs into the sentence
 		tree = a.tree(ev)

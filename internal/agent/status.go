@@ -115,6 +115,8 @@ func (a *Agent) Status() event.HostStatus {
 	a.problem("containers", err)
 	st.Accounts, err = a.opts.Kernel.Accounts()
 	a.problem("accounts", err)
+	a.problem("journal", a.journal.Err())
+	st.Kept = a.journal.Accounts()
 	lost, err := a.lost()
 	a.problem("lost", err)
 	a.mu.Lock()

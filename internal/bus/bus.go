@@ -50,6 +50,8 @@ const (
 	kindPolicy    = "policy"
 	kindIntel     = "intel"
 	kindAck       = "ack"
+	kindAsk       = "ask"
+	kindAnswer    = "answer"
 )
 
 // ErrAddress is wrapped by Serve's error when the bus cannot listen where it
@@ -84,6 +86,7 @@ type Server struct {
 	gate   *authenticator
 	notice func(string)
 	counts counters
+	asked  asked
 
 	dir      string
 	maxBytes int64

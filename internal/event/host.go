@@ -83,6 +83,9 @@ type HostStatus struct {
 	Containers        []Guarded `json:"containers"`
 	// Accounts count events per kind since the kernel part was loaded.
 	Accounts []Account `json:"accounts,omitempty"`
+	// Kept count events per kind that the agent gave to its store of events since
+	// it started, and those of them that found no room there.
+	Kept     []Account `json:"kept,omitempty"`
 	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each
 }
 

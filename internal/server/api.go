@@ -36,6 +36,8 @@ func (s *Server) routes(mux *http.ServeMux) {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "/api/v1/openapi", "", "", nil
 	s.operations(humago.New(inner, config))
 	inner.HandleFunc("GET "+streamPath, s.stream)
+	inner.HandleFunc("GET "+huntPath, s.hunt)
+	inner.HandleFunc("POST "+huntPath, s.hunt)
 	inner.HandleFunc("POST "+scansPath, s.scanned)
 	inner.HandleFunc("GET /api/v1/images/{digest}/reports/{format}", s.download)
 	inner.Handle("GET /api/v1/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
@@ -94,6 +96,7 @@ func (s *Server) operations(a huma.API) {
 	huma.Post(a, "/api/v1/agents/enrol", s.apiEnrol, strangers, limited)
 	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
+	s.describeHunt(a)
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "judge-scan", Method: http.MethodPost, Path: scansPath,
 		Summary:     "Keeps a scan's report (docs/report-schema.md) and judges it by the policies in force; with a token of scope ci",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {}}},

@@ -97,7 +97,10 @@ type Server struct {
 	// images are judged.
 	judging    sync.RWMutex
 	everything sync.Mutex
-	scans      chan struct{} // one element for each report that is being read
+	scans      chan struct{}   // one element for each report that is being read
+	hunts      chan struct{}   // one element for each search through agents' events
+	ending     context.Context // ends with Run
+	end        context.CancelFunc
 	handouts   *handouts
 	matcher    *matcher
 	crawler    *crawler
@@ -114,7 +117,8 @@ type Server struct {
 // Open prepares everything: when it returns, the addresses are bound and known,
 // and Run serves them. The caller must Close, also after Run.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), scans: make(chan struct{}, scansAtOnce), handouts: &handouts{data: o.Intelligence}, matcher: &matcher{data: o.Intelligence}, crawler: newCrawler()}
+	s := &Server{o: o.filled(), rejudge: make(chan struct{}, 1), scans: make(chan struct{}, scansAtOnce), hunts: make(chan struct{}, maxHunts), handouts: &handouts{data: o.Intelligence}, matcher: &matcher{data: o.Intelligence}, crawler: newCrawler()}
+	s.ending, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	s.Retain(s.o.EventAge, s.o.EventRows)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -221,6 +225,7 @@ func (s *Server) bind(ctx context.Context) error {
 // Close ends everything that Open took. It is idempotent only as far as its
 // parts are; call it once.
 func (s *Server) Close() error {
+	s.end()
 	var errs []error
 	if s.listener != nil {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
@@ -313,6 +318,7 @@ func (s *Server) serve(ctx context.Context, handler http.Handler) error {
 	case <-ctx.Done():
 	}
 	s.live.close()
+	s.end()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
 	defer cancel()
 	if err := srv.Shutdown(last); err != nil {

@@ -64,6 +64,15 @@ func number(q url.Values, name string) (uint64, error) {
 	return n, nil
 }
 
+// Since reads how far back from now a length of time goes, as 90m, 24h or 7d; ""
+// is the zero time.
+func Since(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	return since(s, now)
+}
+
 // since reads how far back: a Go duration, or days as in 7d.
 func since(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
