@@ -141,6 +141,8 @@ type PolicyBundle struct {
 	Policies   []PolicyFile `json:"policies"`
 	// Promotions are what is enforced of what intelligence brought.
 	Promotions []Promotion `json:"promotions,omitempty"`
+	// Exceptions are acts that are wanted.
+	Exceptions []Exception `json:"exceptions,omitempty"`
 	// VEX are documents of which an administrator wants to hear that findings do
 	// not count.
 	VEX []VEXDocument `json:"vex,omitempty"`

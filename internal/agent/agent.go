@@ -124,6 +124,7 @@ type Agent struct {
 	indicators *indicators                   // that intelligence brought
 	promotions *promotions                   // what of it is enforced
 	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
+	excepted   *excepted
 	stories    *story.Keeper
 	journal    *journal.Journal
 	spool      *spool.Spool
@@ -188,6 +189,9 @@ func New(opts Options) (*Agent, error) {
 	a.left, err = unfinished.left(context.Background())
 	a.problem("unfinished", err)
 	a.problem("policy", a.policies.load())
+	a.excepted, err = openExcepted(opts.Data, a.policies)
+	a.problem("exceptions", err)
+	a.detector.Excepting(a.excepted.has)
 	a.problem("VEX documents", a.policies.unreadable())
 	a.containers = newContainers(opts.Kernel, eng, a.policies, a.promotions, opts.Host, opts.Observe, opts.Sensor.Reconsider)
 	layers, err := scan.OpenCache(filepath.Join(opts.Data, "layers"), 0)

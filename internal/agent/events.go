@@ -73,6 +73,9 @@ func (a *Agent) tell(ctx context.Context, ev event.Event, incidents []event.Inci
 	}
 	for _, inc := range incidents {
 		inc.Tree = tree
+		if a.excepted.has(inc.Detection, inc.Decision, inc.Event) {
+			continue // of detections that are not the detector's
+		}
 		if !a.stories.Join(&inc) {
 			continue // counted by the story that told many alike
 		}
@@ -93,6 +96,10 @@ func (a *Agent) finish(ctx context.Context, s seen) {
 		cancel()
 		inc.Container = mergeContainer(*inc.Container, container)
 		inc.Event.Container = inc.Container
+		if a.excepted.has(inc.Detection, inc.Decision, inc.Event) {
+			a.problem("unfinished", a.pending.finish(s)) // only now it is known what it is
+			return
+		}
 		if inc.Container.Name != "" { // it had only its id when the sentence was made
 			inc.Sentence = strings.ReplaceAll(inc.Sentence, "`"+short(id)+"`", "`"+inc.Container.Name+"`")
 		}

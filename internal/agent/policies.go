@@ -71,6 +71,13 @@ func (p *policies) promotions() []api.Promotion {
 	return p.bundle.Promotions
 }
 
+// exceptions of the bundle in force.
+func (p *policies) exceptions() []api.Exception {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bundle.Exceptions
+}
+
 // Generation and Stage of the bundle in force; 0 and "" before the first.
 func (p *policies) state() (generation uint64, stage string, expires time.Time) {
 	p.mu.Lock()

@@ -117,6 +117,8 @@ func (a *Agent) Status() event.HostStatus {
 	a.problem("accounts", err)
 	a.problem("journal", a.journal.Err())
 	st.Kept = a.journal.Accounts()
+	st.Excepted, err = a.excepted.counts()
+	a.problem("exceptions", err)
 	lost, err := a.lost()
 	a.problem("lost", err)
 	a.mu.Lock()

@@ -9,8 +9,16 @@ import (
 
 // Engine judges events. It is safe for concurrent use.
 type Engine struct {
-	rules   *Rules
-	repeats *repeats
+	rules    *Rules
+	repeats  *repeats
+	excepted func(detection string, d event.Decision, ev event.Event) bool
+}
+
+// Excepting makes the engine ask, before it tells of anything or counts it as a
+// repetition, whether that is to be passed over. To be called before Event.
+func (e *Engine) Excepting(ask func(detection string, d event.Decision, ev event.Event) bool) *Engine {
+	e.excepted = ask
+	return e
 }
 
 // NewEngine makes an engine of loaded rules.
@@ -135,6 +143,9 @@ func audited(rule *Rule, run policy.Run) bool {
 }
 
 func (e *Engine) incident(rule *Rule, ev event.Event, d event.Decision) (event.Incident, bool) {
+	if e.excepted != nil && e.excepted(rule.ID, d, ev) {
+		return event.Incident{}, false
+	}
 	times, tell := e.tell(rule.ID, ev, d)
 	if !tell {
 		return event.Incident{}, false

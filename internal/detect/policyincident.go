@@ -27,6 +27,9 @@ func (e *Engine) policyIncident(ev event.Event, d event.Decision, tree []event.P
 	if d.Audit {
 		what = "audit." + string(d.Control)
 	}
+	if e.excepted != nil && e.excepted("", d, ev) {
+		return event.Incident{}, false
+	}
 	times, tell := e.tell(what, ev, d)
 	if !tell {
 		return event.Incident{}, false

@@ -85,8 +85,10 @@ type HostStatus struct {
 	Accounts []Account `json:"accounts,omitempty"`
 	// Kept count events per kind that the agent gave to its store of events since
 	// it started, and those of them that found no room there.
-	Kept     []Account `json:"kept,omitempty"`
-	Problems []string  `json:"problems,omitempty"` // what is wrong now, one sentence each
+	Kept []Account `json:"kept,omitempty"`
+	// Excepted count what exceptions passed over on this host.
+	Excepted []Excepted `json:"excepted,omitempty"`
+	Problems []string   `json:"problems,omitempty"` // what is wrong now, one sentence each
 }
 
 // Account counts events of one kind at the kernel's ring: what was emitted, and
@@ -99,4 +101,13 @@ type Account struct {
 	Dropped uint64 `json:"dropped"`
 	// Repeated were not emitted: the same had been told before.
 	Repeated uint64 `json:"repeated,omitempty"`
+}
+
+// Excepted counts what one exception passed over.
+type Excepted struct {
+	ID        int64     `json:"id"` // of the exception
+	Count     uint64    `json:"count"`
+	Last      time.Time `json:"last"`
+	Container string    `json:"container,omitempty"` // of the last one, by name
+	Outcome   Outcome   `json:"outcome,omitempty"`   // of the last one
 }

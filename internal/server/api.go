@@ -67,6 +67,11 @@ func (s *Server) operations(a huma.API) {
 	huma.Get(a, "/api/v1/incidents/{id}", s.apiIncident)
 	huma.Get(a, "/api/v1/stories", s.apiStories)
 	huma.Get(a, "/api/v1/stories/{id}", s.apiStory)
+	huma.Post(a, "/api/v1/incidents/{id}/exceptions", s.apiExcept, limited)
+	huma.Get(a, "/api/v1/exceptions", s.apiExceptions)
+	huma.Delete(a, "/api/v1/exceptions/{id}", s.apiUnexcept)
+	huma.Get(a, "/api/v1/detections", s.apiDetections)
+	huma.Get(a, "/api/v1/detections/{id}", s.apiDetection)
 	huma.Get(a, "/api/v1/events", s.apiEvents)
 	huma.Get(a, "/api/v1/images", s.apiImages)
 	huma.Get(a, "/api/v1/images/{digest}", s.apiImage)
@@ -155,7 +160,10 @@ func apiError(err error) error {
 	var wrong document.Errors
 	var stage badStage
 	var registry badRegistry
+	var exception badException
 	switch {
+	case errors.As(err, &exception):
+		return huma.Error400BadRequest(exception.Error())
 	case errors.As(err, &registry):
 		return huma.Error400BadRequest(registry.Error())
 	case errors.As(err, &stage):

@@ -135,11 +135,12 @@ func TestScreenshots(t *testing.T) {
 	if err := s.Ingest(t.Context(), storetest.Batch(agent, breakIn(t)...)); err != nil {
 		t.Fatal(err)
 	}
+	exceptSome(t, s, agent)
 	bad := complaints(t, ctx)
 	do(t, ctx, chromedp.Navigate(s.URL()+"/"))
 	photograph(t, ctx, s.URL()+"/login", "login-390-light", 390, "light")
 	do(t, ctx, logIn(s))
-	pages := map[string]string{"overview": "/", "incidents": "/incidents", "incident": "/incidents/1", "refused": "/incidents/4", "hostile": "/incidents/6", "story": "/incidents/7", "step": "/incidents/8",
+	pages := map[string]string{"overview": "/", "incidents": "/incidents", "incident": "/incidents/1", "refused": "/incidents/4", "hostile": "/incidents/6", "story": "/incidents/7", "detections": "/detections", "detection": "/detections/network-tool", "step": "/incidents/8",
 		"images": "/images", "image": "/images/" + storetest.Digest("a"), "policies": "/policies", "policy": "/policies/baseline-run?version=1#L9", "edit": "/policies/baseline-run/edit",
 		"hosts": "/hosts", "host": "/hosts/" + agent, "audit": "/audit", "search": "/search?q=web", "missing": "/incidents/999",
 		"where": "/where?kind=vulnerability&name=CVE-2024-3094", "where-secret": "/where?kind=secret", "registries": "/registries", "registry": "/registries/harbour", "intelligence": "/intelligence"}

@@ -177,6 +177,15 @@ func (s *Server) PolicyFor(ctx context.Context, agent string) (api.Signed, error
 	for _, p := range policies {
 		b.Policies = append(b.Policies, p.File())
 	}
+	excepted, err := s.store.Exceptions(ctx)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	for _, x := range excepted {
+		if b.Issued.Before(x.Ends) {
+			b.Exceptions = append(b.Exceptions, x.Exception)
+		}
+	}
 	promoted, err := s.store.Promotions(ctx)
 	if err != nil {
 		return api.Signed{}, err

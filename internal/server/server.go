@@ -112,6 +112,7 @@ type Server struct {
 	keep       atomic.Pointer[retention]
 	// detections maps every known id to whether it is always on.
 	detections map[string]bool
+	builtin    []web.Detection // built-in ones, by id
 }
 
 // Open prepares everything: when it returns, the addresses are bound and known,
@@ -163,7 +164,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.detections = rules.Known()
+	s.detections, s.builtin = rules.Known(), listDetections(rules)
 	if s.signing, err = signingKey(filepath.Join(s.o.Dir, "keys", "policy.key")); err != nil {
 		return err
 	}
@@ -411,7 +412,7 @@ func (s *Server) Status(ctx context.Context, agent string, st event.HostStatus) 
 
 // handler is everything that the console's address serves.
 func (s *Server) handler() (http.Handler, error) {
-	console, err := web.New(web.Options{Store: s.store, Images: s, Intelligence: s, Statements: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
+	console, err := web.New(web.Options{Store: s.store, Images: s, Intelligence: s, Statements: s, Detections: s, Auth: s.auth, Policies: s, Registries: s, Request: requestID, Log: s.o.Log, Version: s.o.Version, Now: s.o.Now})
 	if err != nil {
 		return nil, err
 	}

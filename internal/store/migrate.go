@@ -338,6 +338,21 @@ CREATE TABLE stories (
 );
 CREATE INDEX stories_severity ON stories (severity);
 `,
+	// 11: acts that an administrator excepted from incidents; and how often each
+	// detection and control told of something is counted from an index.
+	`
+CREATE TABLE exceptions (
+	id        INTEGER PRIMARY KEY AUTOINCREMENT,
+	body      BLOB NOT NULL,
+	detection TEXT NOT NULL,
+	incident  BIGINT NOT NULL,
+	reason    TEXT NOT NULL,
+	ends      BIGINT NOT NULL,
+	author    TEXT NOT NULL,
+	created   BIGINT NOT NULL
+);
+CREATE INDEX incidents_rule ON incidents (received, detection, control);
+`,
 }
 
 // migrate brings the database to the newest schema. The version stands in a

@@ -144,6 +144,9 @@ type incidentPage struct {
 	KnownImage bool
 	Wanted     event.Effect // where another one was carried out
 	Agent      store.Agent
+	Exceptable bool   // an exception can be made from it
+	Keeps      string // what the exception would not lift
+	Soon       string // a last day for it
 }
 
 // treeRow is one process, indented by its depth.
@@ -165,6 +168,10 @@ func (c *Console) incident(v *visit) error {
 		return err
 	}
 	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Wanted: wanted(inc.Decision)}
+	if c.Options.Detections != nil && v.who.MayWrite() {
+		p.Exceptable, p.Keeps = exceptable(inc)
+		p.Soon = c.Now().AddDate(0, 0, 30).Format(time.DateOnly)
+	}
 	if p.Story, err = c.story(v, id); err != nil {
 		return err
 	}

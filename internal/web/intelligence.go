@@ -230,13 +230,18 @@ func (c *Console) removeVEX(v *visit) error {
 
 // change reads the form of who may change things, and goes back to the page.
 func (v *visit) change(do func(url.Values) error) error {
+	return v.changeAt(func(f url.Values) (string, error) { return "/intelligence", do(f) })
+}
+
+// changeAt reads the form of who may change things, and goes on to where do says.
+func (v *visit) changeAt(do func(url.Values) (string, error)) error {
 	if !v.who.MayWrite() {
 		return errForbidden
 	}
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
-	err := v.r.ParseForm()
+	to, err := "", v.r.ParseForm()
 	if err == nil {
-		err = do(v.r.PostForm)
+		to, err = do(v.r.PostForm)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -244,6 +249,6 @@ func (v *visit) change(do func(url.Values) error) error {
 	case err != nil:
 		return v.badRequest(err)
 	}
-	http.Redirect(v.w, v.r, "/intelligence", http.StatusSeeOther)
+	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
 	return nil
 }

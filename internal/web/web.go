@@ -68,6 +68,7 @@ type Options struct {
 	// Intelligence may be nil: then there is no page of it.
 	Intelligence Intelligence
 	Statements   Statements // needed with Intelligence
+	Detections   Detections // nil leaves their pages out
 	// Request is the id of a request, for problem pages and the audit log.
 	Request func(*http.Request) string
 	Log     *slog.Logger
@@ -160,6 +161,12 @@ func (c *Console) routes() error {
 		c.mux.HandleFunc("POST /intelligence/promotions/{id}/demote", c.page(c.demote))
 		c.mux.HandleFunc("POST /intelligence/vex", c.page(c.addVEX))
 		c.mux.HandleFunc("POST /intelligence/vex/{name}/remove", c.page(c.removeVEX))
+	}
+	if c.Options.Detections != nil {
+		c.mux.HandleFunc("GET /detections", c.page(c.detections))
+		c.mux.HandleFunc("GET /detections/{id}", c.page(c.detection))
+		c.mux.HandleFunc("POST /incidents/{id}/exceptions", c.page(c.except))
+		c.mux.HandleFunc("POST /exceptions/{id}/remove", c.page(c.unexcept))
 	}
 	c.mux.HandleFunc("GET /hosts", c.page(c.hosts))
 	c.mux.HandleFunc("GET /hosts/{agent}", c.page(c.host))
