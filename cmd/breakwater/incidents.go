@@ -55,7 +55,7 @@ elsewhere give --server, --fingerprint and --token-file.`,
 	}
 	flags.add(cmd)
 	filter.add(cmd)
-	cmd.AddCommand(newIncidentsShowCommand(env), newIncidentsExceptCommand(env), newIncidentsExceptionsCommand(env), newIncidentsUnexceptCommand(env))
+	cmd.AddCommand(newIncidentsShowCommand(env), newIncidentsExceptCommand(env), newIncidentsExceptionsCommand(env), newIncidentsUnexceptCommand(env), newIncidentsEvidenceCommand(env))
 	return cmd
 }
 

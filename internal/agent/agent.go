@@ -29,6 +29,7 @@ import (
 	"github.com/breakwater-sec/breakwater/internal/detect/story"
 	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/evidence"
 	"github.com/breakwater-sec/breakwater/internal/image"
 	"github.com/breakwater-sec/breakwater/internal/journal"
 	"github.com/breakwater-sec/breakwater/internal/policy"
@@ -127,6 +128,8 @@ type Agent struct {
 	excepted   *excepted
 	stories    *story.Keeper
 	journal    *journal.Journal
+	evidence   *evidence.Store
+	toKeep     chan func(context.Context) error // of evidence
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled
@@ -176,6 +179,7 @@ func New(opts Options) (*Agent, error) {
 		looking:  looking{more: make(chan struct{}, 1)},
 		fetched:  make(chan struct{}),
 		ready:    make(chan struct{}),
+		toKeep:   make(chan func(context.Context) error, maxToKeep),
 		problems: map[string]string{},
 		detector: detect.NewEngine(opts.Rules), indicators: &indicators{}, promotions: &promotions{},
 	}
@@ -183,6 +187,9 @@ func New(opts Options) (*Agent, error) {
 	a.problem("judged containers", err)
 	if a.journal, err = journal.Open(Journal(opts.Data), opts.EventBytes); err != nil {
 		return nil, errors.Join(err, queue.Close(), unfinished.close())
+	}
+	if a.evidence, err = evidence.Open(filepath.Join(opts.Data, "evidence"), Journal(opts.Data), 0); err != nil {
+		return nil, errors.Join(err, queue.Close(), unfinished.close(), a.journal.Close())
 	}
 	a.stories, err = story.Open(filepath.Join(opts.Data, "stories"))
 	a.problem("stories", err)
@@ -281,6 +288,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer func() { a.problem("incidents", errors.Join(a.pending.close(), a.stories.Close(), a.journal.Close())) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.keepIncidents(ctx) })
+	group.Go(func() error { return a.keepEvidence(ctx) })
+	group.Go(func() error { return a.cutEvidence(ctx) })
 	group.Go(func() error { return a.opts.Sensor.Run(ctx, func(ev event.Event) bool { return a.handle(ctx, ev) }) })
 	for _, d := range a.engines.docker {
 		group.Go(func() error { return a.watchEngine(ctx, d) })

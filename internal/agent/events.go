@@ -9,6 +9,7 @@ import (
 
 	"github.com/breakwater-sec/breakwater/api"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/evidence"
 	"github.com/breakwater-sec/breakwater/internal/policy"
 	"github.com/breakwater-sec/breakwater/internal/workload"
 )
@@ -107,8 +108,12 @@ func (a *Agent) finish(ctx context.Context, s seen) {
 	if a.opts.Observe {
 		inc.Decision.Audit = true
 	}
+	a.look(ctx, inc)
 	respond(ctx, &inc, a.engines)
 	a.stories.Finish(&inc)
+	if evidence.Wants(inc) {
+		a.keepLater(func(context.Context) error { return a.evidence.Note(inc) })
+	}
 	a.problem("stories", a.stories.Err())
 	a.deliver(ctx, seen{s.number, inc})
 }

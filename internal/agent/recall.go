@@ -38,6 +38,8 @@ func (a *Agent) answer(ctx context.Context, q api.Question, send func(api.Answer
 	switch q.Kind {
 	case api.AskEvents:
 		return a.answerEvents(ctx, q, send)
+	case api.AskEvidence:
+		return a.answerEvidence(ctx, q, send)
 	}
 	return fmt.Errorf("this agent knows no question of kind %q: upgrade it", q.Kind)
 }

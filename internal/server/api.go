@@ -37,6 +37,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	s.operations(humago.New(inner, config))
 	inner.HandleFunc("GET "+streamPath, s.stream)
 	inner.HandleFunc("GET "+huntPath, s.hunt)
+	inner.HandleFunc("GET /api/v1/incidents/{id}/evidence", s.evidence)
 	inner.HandleFunc("POST "+huntPath, s.hunt)
 	inner.HandleFunc("POST "+scansPath, s.scanned)
 	inner.HandleFunc("GET /api/v1/images/{digest}/reports/{format}", s.download)
@@ -102,6 +103,10 @@ func (s *Server) operations(a huma.API) {
 	huma.Put(a, "/api/v1/agents/{agent}/stage", s.apiStage, limited)
 	huma.Delete(a, "/api/v1/agents/{agent}", s.apiRevoke)
 	s.describeHunt(a)
+	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "download-evidence", Method: http.MethodGet, Path: "/api/v1/incidents/{id}/evidence",
+		Summary:    "The evidence of an incident's story, from its agent: a tar with manifest.json, for administrators",
+		Parameters: []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: "integer"}}},
+		Responses:  map[string]*huma.Response{"200": {Description: "the bundle", Content: map[string]*huma.MediaType{"application/x-tar": {}}}}})
 	a.OpenAPI().AddOperation(&huma.Operation{OperationID: "judge-scan", Method: http.MethodPost, Path: scansPath,
 		Summary:     "Keeps a scan's report (docs/report-schema.md) and judges it by the policies in force; with a token of scope ci",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {}}},

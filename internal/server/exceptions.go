@@ -203,4 +203,3 @@ func (s *Server) apiDetection(ctx context.Context, in *struct {
 	}
 	return single(detectionAnswer{all[i], incidents}, err)
 }
-

@@ -418,6 +418,7 @@ func (s *Server) handler() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", console)
+	mux.HandleFunc("GET /incidents/{id}/evidence", s.consoleEvidence)
 	s.routes(mux)
 	return s.around(mux), nil
 }

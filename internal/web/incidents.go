@@ -144,6 +144,7 @@ type incidentPage struct {
 	KnownImage bool
 	Wanted     event.Effect // where another one was carried out
 	Agent      store.Agent
+	Kept       bool   // its agent keeps evidence, as far as it had room
 	Exceptable bool   // an exception can be made from it
 	Keeps      string // what the exception would not lift
 	Soon       string // a last day for it
@@ -170,6 +171,7 @@ func (c *Console) incident(v *visit) error {
 	p := incidentPage{Incident: inc, Tree: fold(tree(inc)), Facts: facts(inc.Event), Wanted: wanted(inc.Decision)}
 	if c.Options.Detections != nil && v.who.MayWrite() {
 		p.Exceptable, p.Keeps = exceptable(inc)
+		p.Kept = inc.Container != nil && inc.Container.ID != "" && inc.Event.Process != nil && inc.Severity.Rank() >= event.SeverityMedium.Rank()
 		p.Soon = c.Now().AddDate(0, 0, 30).Format(time.DateOnly)
 	}
 	if p.Story, err = c.story(v, id); err != nil {

@@ -1,0 +1,101 @@
+package evidence_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/sensor"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
+)
+
+// cage runs a program that waits with another root, in a cgroup of a container's name.
+func cage(t *testing.T, id, root string) (pid int) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		testenv.Missing(t, "busybox: %v", err)
+	}
+	program, err := os.ReadFile(busybox)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "busybox"), program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	hierarchy, err := sensor.DetectHierarchy()
+	if err != nil {
+		testenv.Missing(t, "a cgroup hierarchy: %v", err)
+	}
+	group := filepath.Join(hierarchy.Root, id)
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/busybox", "sleep", "600")
+	cmd.SysProcAttr, cmd.Dir = &syscall.SysProcAttr{Chroot: root}, "/"
+	if err := cmd.Start(); err != nil {
+		t.Fatal(errors.Join(err, os.Remove(group)))
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // the test's context may have ended it
+		_ = cmd.Wait()
+		for deadline := time.Now().Add(10 * time.Second); os.Remove(group) != nil && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond) // a cgroup empties a moment after its process
+		}
+	})
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// TestNoLinkLeadsOutOfTheContainer: whatever stands under the name of a dropped file,
+// only what the container could read itself is kept, and no pipe holds anybody up.
+func TestNoLinkLeadsOutOfTheContainer(t *testing.T) {
+	root, host := t.TempDir(), t.TempDir()
+	id := strings.Repeat("e51d", 16)
+	pid := cage(t, id, root)
+	write := func(path, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(host, "secret"), "of the host")
+	write(filepath.Join(host, "both"), "of the host")
+	write(filepath.Join(root, host, "both"), "of the container")
+	write(filepath.Join(root, "plain"), "dropped")
+	if err := errors.Join(os.Symlink(host, filepath.Join(root, "out")), os.Symlink(filepath.Join(host, "secret"), filepath.Join(root, "direct")), syscall.Mkfifo(filepath.Join(root, "pipe"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := open(t)
+	for n, path := range []string{"/out/secret", "/out/both", "/direct", "/pipe", "/../../.." + host + "/secret", "/plain"} {
+		inc := incident("x", time.Now())
+		inc.Key = "same"
+		inc.Container.ID = id
+		inc.Event.Process = &event.Process{ID: "1-1", PID: pid}
+		inc.Event.Exec = &event.Exec{Path: path, Upper: true}
+		if err := s.Look(t.Context(), inc); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	m, files := contents(t, s, "same")
+	got := map[string]string{}
+	for _, f := range m.Dropped {
+		got[f.Path] = files[f.Name]
+	}
+	if len(got) != 2 || got["/out/both"] != "of the container" || got["/plain"] != "dropped" {
+		t.Errorf("kept: %q", got)
+	}
+	if len(m.Gaps) < 4 {
+		t.Errorf("what was not kept is not told: %q", m.Gaps)
+	}
+}
