@@ -72,7 +72,10 @@ type story struct {
 	Bytes     int64            `json:"bytes"` // of files
 	Done      bool             `json:"done"`  // the events were cut after the last seconds
 	Files     []File           `json:"files,omitempty"`
-	Gaps      []string         `json:"gaps,omitempty"`
+	// Written are files that were opened for writing; they are kept when the last
+	// seconds are over, for only then is there what was written.
+	Written []string `json:"written,omitempty"`
+	Gaps    []string `json:"gaps,omitempty"`
 }
 
 // File is a file out of a container that is kept.
@@ -148,6 +151,9 @@ func (s *Store) Look(ctx context.Context, inc event.Incident) error {
 		st.gap("step %d: %s", st.Steps, g)
 	}
 	seen.Gaps = nil
+	if f := inc.Event.File; f != nil && f.Write && len(st.Written) < maxSteps && !slices.Contains(st.Written, f.Path) {
+		st.Written = append(st.Written, f.Path)
+	}
 	s.dropped(name, st, inc, seen.Processes)
 	raw, err := json.MarshalIndent(seen, "", " ")
 	if err == nil {
@@ -306,6 +312,7 @@ func (s *Store) cut(ctx context.Context, name string) error {
 	for _, g := range made.Gaps {
 		now.gap("%s", g)
 	}
+	s.written(name, now)
 	now.Done = now.Last.Equal(st.Last) && time.Now().After(st.Last.Add(After))
 	return errors.Join(os.Rename(tmp, s.path(name, eventsFile)), s.write(name, now))
 }

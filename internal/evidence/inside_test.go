@@ -87,12 +87,20 @@ func TestNoLinkLeadsOutOfTheContainer(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
+	inc := incident("x", time.Now())
+	inc.Key, inc.Container.ID = "same", id
+	inc.Event.Process = &event.Process{ID: "1-1", PID: pid}
+	inc.Event.File = &event.File{Path: "/etc/cron.d/evil", Write: true}
+	if err := errors.Join(s.Look(t.Context(), inc), s.Note(inc)); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(root, "etc/cron.d/evil"), "* * * * * root /plain") // a moment after it was opened
 	m, files := contents(t, s, "same")
 	got := map[string]string{}
 	for _, f := range m.Dropped {
 		got[f.Path] = files[f.Name]
 	}
-	if len(got) != 2 || got["/out/both"] != "of the container" || got["/plain"] != "dropped" {
+	if len(got) != 3 || got["/out/both"] != "of the container" || got["/etc/cron.d/evil"] != "* * * * * root /plain" || got["/plain"] != "dropped" {
 		t.Errorf("kept: %q", got)
 	}
 	if len(m.Gaps) < 4 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -227,7 +228,7 @@ func readSockets(pid int, kind string, wanted map[string]bool) (out []Socket) {
 // runs without a name.
 func (s *Store) dropped(name string, st *story, inc event.Incident, processes []Process) {
 	if x := inc.Event.Exec; x != nil && (x.Upper || x.Modified || x.Fileless) && strings.HasPrefix(x.Path, "/") && !x.Fileless {
-		err := fmt.Errorf("no process of the container was alive any more")
+		err := errors.New("no process of the container was alive any more")
 		for _, p := range processes {
 			var f *os.File
 			if f, err = openInside(p.PID, x.Path); err != nil {
@@ -252,6 +253,28 @@ func (s *Store) dropped(name string, st *story, inc event.Incident, processes []
 		}
 		if err != nil {
 			st.gap("%s, which process %d ran: %v", p.Program, p.PID, err)
+		}
+	}
+}
+
+// written keeps the files that were written to, as they are now.
+func (s *Store) written(name string, st *story) {
+	if len(st.Written) == 0 || st.Container == nil {
+		return
+	}
+	alive := members(st.Container.ID)
+	for _, path := range st.Written {
+		err := errors.New("no process of the container was alive any more")
+		for _, pid := range alive {
+			var f *os.File
+			if f, err = openInside(pid, path); err == nil {
+				err = s.keep(name, st, f, path, "it was written to", 0)
+				f.Close()
+				break
+			}
+		}
+		if err != nil {
+			st.gap("%s, which was written to: %v", path, err)
 		}
 	}
 }
