@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/evidence"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
@@ -111,4 +112,35 @@ while [ ! -e /w/end ]; do sleep 0.2; done`
 	if err := h.api("GET", "/api/v1/audit?object="+fmt.Sprint(id), nil, &log); err != nil || len(log.Items) == 0 || log.Items[0].Action != "incident.evidence" {
 		t.Errorf("the audit log says %+v %v", log, err)
 	}
+}
+
+// TestWhatTheAgentKillsIsLookedAtFirst: a process that only the agent can end is halted
+// and seen whole, with its command, before it is killed.
+func TestWhatTheAgentKillsIsLookedAtFirst(t *testing.T) {
+	h := newWholeHost(t)
+	h.start("--gate=no")
+	h.box("web")
+	h.engine.MustRun(t, "exec", "-d", "web", "/bin/nc", "-l", "-p", "4444", "-e", "/bin/sh")
+	told := func() []store.Incident {
+		return h.incidents(url.Values{"detection": {"netcat-command"}, "container": {"web"}})
+	}
+	h.until("it is told of", func() bool { return len(told()) == 1 })
+	inc := told()[0]
+	if inc.Decision.Outcome != event.Killed || inc.Decision.Mechanism != "agent" {
+		t.Fatalf("the agent did not kill it: %+v %+v", inc.Decision, inc.Responses)
+	}
+	_, files := h.bundle(inc.ID)
+	var look evidence.Look
+	if err := json.Unmarshal(files["processes-01.json"], &look); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range look.Processes {
+		if p.PID == inc.Event.Process.PID {
+			if !p.InTree || len(p.SHA256) != 64 || !strings.HasPrefix(strings.Join(p.Command, " "), "/bin/nc -l -p 4444") {
+				t.Errorf("%+v", p)
+			}
+			return
+		}
+	}
+	t.Errorf("the process that was killed is not among %+v", look.Processes)
 }
