@@ -72,7 +72,7 @@ func runSettings(ctx context.Context, srv *server.Server, conf config.Config, da
 			log.Error("output is off", "output", out.Name, "error", err)
 			continue
 		}
-		group.Go(func() error { return forward(ctx, srv, out.Name, receiver) })
+		group.Go(func() error { return forward(ctx, srv, out, receiver) })
 	}
 	if conf.Intelligence.Every > 0 {
 		group.Go(func() error { return updateIntelligence(ctx, conf.Intelligence, data, log) })
@@ -81,14 +81,15 @@ func runSettings(ctx context.Context, srv *server.Server, conf config.Config, da
 	return group.Wait()
 }
 
-// forward sends every incident to a receiver. The name keeps its place in the
+// forward sends incidents to a receiver. The output's name keeps its place in the
 // stream of incidents across restarts.
-func forward(ctx context.Context, srv *server.Server, name string, receiver notify.Transport) error {
+func forward(ctx context.Context, srv *server.Server, out config.Output, receiver notify.Transport) error {
+	name := out.Name
 	cursor, err := srv.Cursor(ctx, name)
 	if err != nil {
 		return fmt.Errorf("output %q: %w", name, err)
 	}
-	if err := notify.New(srv.Output(name), receiver, notify.Options{Cursor: cursor}).Run(ctx); err != nil && ctx.Err() == nil {
+	if err := notify.New(srv.Output(name, out.Rises), receiver, notify.Options{Cursor: cursor}).Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("output %q: %w", name, err)
 	}
 	return nil

@@ -46,6 +46,8 @@ type Retention struct {
 type Output struct {
 	Name   string
 	Syslog *syslog.Config
+	// Rises: only incidents that begin a story or make it worse, not every step.
+	Rises bool
 }
 
 // Default is the configuration of a host without a file.
@@ -141,6 +143,7 @@ func output(v document.Value) Output {
 	var o Output
 	ok := v.Map(document.Fields{
 		"name":   func(v document.Value) { o.Name = v.String() },
+		"each":   func(v document.Value) { o.Rises = v.Word("incident", "story") == "story" },
 		"syslog": func(v document.Value) { o.Syslog = syslogOutput(v) },
 	})
 	if ok {

@@ -17,13 +17,14 @@ intelligence: {source: "https://mirror.example/advisories", every: 1d}
 retention: {events: 7d, maxEvents: 5000}
 outputs:
   - name: siem
+    each: story
     syslog: {address: "siem.example:6514", facility: local0}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Intelligence.Every != 24*time.Hour || c.Retention.Events != 7*24*time.Hour ||
-		c.Retention.MaxEvents != 5000 || len(c.Outputs) != 1 || c.Outputs[0].Syslog.Address != "siem.example:6514" {
+		c.Retention.MaxEvents != 5000 || len(c.Outputs) != 1 || c.Outputs[0].Syslog.Address != "siem.example:6514" || !c.Outputs[0].Rises {
 		t.Errorf("read wrongly: %+v", c)
 	}
 }
@@ -45,6 +46,7 @@ func TestMistakesAreNamedWithTheirPlace(t *testing.T) {
 		{head + "intelligence: {source: ftp://x}\n", "no URL"},
 		{head + "outputs: [{name: a, syslog: {address: nowhere}}]\n", "address"},
 		{head + "outputs: [{name: a}]\n", "syslog"},
+		{head + "outputs: [{name: a, each: step, syslog: {address: \"h:1\"}}]\n", "story"},
 		{head + "outputs:\n- {name: a, syslog: {address: \"h:1\"}}\n- {name: a, syslog: {address: \"h:1\"}}\n", "c.yaml:5"},
 		{head + "---\n" + head, "one document"},
 	} {

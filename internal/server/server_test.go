@@ -562,7 +562,7 @@ func TestAnOlderServerMeetsANewerAgent(t *testing.T) {
 func TestOutputsReadEachIncidentOnce(t *testing.T) {
 	s := start(t, t.TempDir(), nil)
 	harbour(t, s.Server)
-	out := s.Output("syslog")
+	out := s.Output("syslog", false)
 	first, err := out.After(t.Context(), 0, 4)
 	if err != nil || len(first) != 4 || first[0].Cursor != 1 {
 		t.Fatalf("%+v %v", first, err)

@@ -83,6 +83,11 @@ func TestOneStoryIsOneIncident(t *testing.T) {
 	if status, _ := c.call("GET", "/api/v1/stories/999", "", nil); status != http.StatusNotFound {
 		t.Errorf("a story of no incident: %d", status)
 	}
+	// One alert for a story: the break-in's first step, and the one that made it worse.
+	entries, err := s.Output("pager", true).After(t.Context(), first.ID-1, 100)
+	if err != nil || len(entries) != 2 || entries[0].Cursor != first.ID || entries[1].Cursor != first.ID+2 {
+		t.Errorf("an output of stories gets %+v %v", entries, err)
+	}
 	page := func(path string) string {
 		status, text := c.call("GET", path, "", nil)
 		if status != http.StatusOK {

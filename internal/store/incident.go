@@ -37,6 +37,7 @@ type IncidentFilter struct {
 	Severity  event.Severity // this one or worse
 	Outcome   event.Outcome
 	Control   event.Control
+	Rises     bool   // only those that began a story or made it worse
 	Text      string // a part of the sentence, in any case, among the newest MaxSearched
 	Since     time.Time
 	After     uint64 // only ids above
@@ -96,6 +97,9 @@ func (f IncidentFilter) what() *where {
 	w.text("detection", f.Detection)
 	w.text("outcome", string(f.Outcome))
 	w.text("control", string(f.Control))
+	if f.Rises {
+		w.parts = append(w.parts, "rises = 1")
+	}
 	if f.Policy != "" {
 		// Several policies that decided together stand in one field. Few such
 		// fields differ; the index alone tells them.

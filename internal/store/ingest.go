@@ -124,17 +124,17 @@ func (in *ingest) incident(ctx context.Context, r api.Record) error {
 	if inc.Container != nil {
 		c = *inc.Container
 	}
-	story, err := in.story(ctx, inc.Story)
+	story, rises, err := in.story(ctx, inc.Story)
 	if err != nil {
 		return err
 	}
 	var id uint64
 	err = in.tx.QueryRowContext(ctx, `
-		INSERT INTO incidents (agent, key, time, received, host, severity, outcome, control, policy, detection, container, name, image, sentence, story, body)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		INSERT INTO incidents (agent, key, time, received, host, severity, outcome, control, policy, detection, container, name, image, sentence, story, rises, body)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 		ON CONFLICT (key, agent) DO NOTHING RETURNING id`,
 		in.agent, r.Key, nanos(inc.Time), in.now, inc.Host, inc.Severity.Rank(), inc.Decision.Outcome, inc.Decision.Control,
-		inc.Decision.Policy, inc.Detection, c.ID, c.Name, c.Image.Digest, inc.Sentence, story, body).Scan(&id)
+		inc.Decision.Policy, inc.Detection, c.ID, c.Name, c.Image.Digest, inc.Sentence, story, rises, body).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		in.done.Known++
 		return nil

@@ -322,9 +322,11 @@ CREATE TABLE vex_documents (
 );
 `,
 	// 10: incidents of one process tree are one story, which is known by the number
-	// of its first incident; its newest word is that of the highest revision.
+	// of its first incident; its newest word is that of the highest revision. An
+	// incident rises when it begins its story or makes it worse.
 	`
 ALTER TABLE incidents ADD COLUMN story BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE incidents ADD COLUMN rises INTEGER NOT NULL DEFAULT 1;
 UPDATE incidents SET story = id;
 CREATE INDEX incidents_story ON incidents (story, id);
 CREATE TABLE stories (

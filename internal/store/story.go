@@ -22,16 +22,17 @@ type Story struct {
 }
 
 // story returns the number of the story that an incident belongs to, 0 when it
-// begins one.
-func (in *ingest) story(ctx context.Context, s *event.Story) (id uint64, err error) {
+// begins one, and whether the incident begins it or makes it worse.
+func (in *ingest) story(ctx context.Context, s *event.Story) (id uint64, rises bool, err error) {
 	if s == nil || s.Key == "" || len(s.Key) > MaxKey {
-		return 0, nil
+		return 0, true, nil
 	}
-	err = in.tx.QueryRowContext(ctx, "SELECT id FROM stories WHERE key = $1 AND agent = $2", s.Key, in.agent).Scan(&id)
+	severity := 0
+	err = in.tx.QueryRowContext(ctx, "SELECT id, severity FROM stories WHERE key = $1 AND agent = $2", s.Key, in.agent).Scan(&id, &severity)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		return 0, true, nil
 	}
-	return id, err
+	return id, s.Severity.Rank() > severity, err
 }
 
 // tell keeps what an incident says of its story, when that is the newest word.

@@ -58,6 +58,10 @@ func stories(t *testing.T, s *store.Store) {
 			t.Errorf("%+v: %q, want %q", c.f, said, c.want)
 		}
 	}
+	rising, err := s.Incidents(t.Context(), store.IncidentFilter{Rises: true, Agent: "a1", Oldest: true})
+	if err != nil || len(rising) != 4 || rising[2].Key != "k3" {
+		t.Errorf("%d incidents began a story or made it worse: %v", len(rising), err)
+	}
 	for _, id := range []uint64{1, 3, 4} {
 		one, steps, err := s.Story(t.Context(), id)
 		if err != nil || one.ID != 1 || len(steps) != 3 || one.Severity != event.SeverityHigh || one.Sentence != "3 things" {
