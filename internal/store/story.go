@@ -65,7 +65,10 @@ func (s *Store) Stories(ctx context.Context, f IncidentFilter) ([]Story, error) 
 	f.Severity = ""
 	w := f.what()
 	w.since(f.Since)
-	if rank := severity.Rank(); rank > 0 {
+	// The worst is asked for by an index, for it may be rare.
+	if rank := severity.Rank(); rank == event.SeverityCritical.Rank() {
+		w.add("story IN (SELECT story FROM incidents WHERE severity = % UNION SELECT id FROM stories WHERE severity = %)", rank)
+	} else if rank > 0 {
 		w.add("(severity >= % OR story IN (SELECT id FROM stories WHERE severity >= %))", rank)
 	}
 	all := strings.Join(append([]string{"1 = 1"}, w.parts...), " AND ")

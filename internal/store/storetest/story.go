@@ -39,6 +39,7 @@ func stories(t *testing.T, s *store.Store) {
 		{store.IncidentFilter{}, "11:9 5:1 1:3 2:1"},
 		{store.IncidentFilter{Agent: "a1"}, "5:1 1:3 2:1"},
 		{store.IncidentFilter{Agent: "a1", Severity: event.SeverityHigh}, "1:3 2:1"},
+		{store.IncidentFilter{Severity: event.SeverityCritical}, "11:9"},
 		{store.IncidentFilter{Agent: "a1", Outcome: event.Killed}, "1:3 2:1"},
 		{store.IncidentFilter{Key: "k1", Agent: "a1"}, "1:3"},
 		{store.IncidentFilter{Before: 5}, "1:3 2:1"},
