@@ -102,7 +102,7 @@ func (a *Agent) takeDetections(ctx context.Context, b *intel.Bundle) (left leavi
 	for _, name := range long {
 		left.add(fmt.Errorf("%s: with it the bundle's detections are too long together", name))
 	}
-	a.brought.Store(detect.NewEngine(rules))
+	a.brought.Store(detect.NewEngine(rules).Excepting(a.excepted.has))
 	a.opts.Sensor.Reconsider("")
 	return left, nil
 }

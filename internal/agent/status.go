@@ -151,6 +151,11 @@ func (a *Agent) lost() (sentences []string, err error) {
 			sentences = append(sentences, fmt.Sprintf("%d records (%s) were dropped, because there was no room for more that the server had not taken.", k.Dropped, k.Kind))
 		}
 	}
+	for _, k := range a.journal.Accounts() {
+		if k.Dropped > 0 {
+			sentences = append(sentences, fmt.Sprintf("%d %s events were not kept to look back at, because they came faster than they could be written; they were judged.", k.Dropped, k.Kind))
+		}
+	}
 	if a.opts.Uplink != nil {
 		if n := a.opts.Uplink.Refused(); n > 0 {
 			sentences = append(sentences, fmt.Sprintf("%d batches of records were refused by the server for good.", n))

@@ -102,6 +102,12 @@ func Open(dir, journalDir string, bytes int64) (*Store, error) {
 		return nil, fmt.Errorf("evidence: %w", err)
 	}
 	for _, f := range folders {
+		if !f.IsDir() { // a killed agent was cutting it
+			if err := os.Remove(s.path(f.Name())); err != nil {
+				return nil, fmt.Errorf("evidence: %w", err)
+			}
+			continue
+		}
 		if st, err := s.read(f.Name()); err == nil && !st.Done {
 			s.pending[f.Name()] = st.Last.Add(After)
 		}

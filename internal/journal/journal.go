@@ -88,11 +88,39 @@ func Open(dir string, bytes int64) (*Journal, error) {
 		return nil, err
 	}
 	if len(all) > 0 {
-		j.number = all[len(all)-1].number
+		if err := j.goOn(all[len(all)-1]); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
 	}
 	go j.write()
 	j.Add(notice(NoticeOpened, "an agent began to write events; what the one before it had not written yet is missing before this", 0))
 	return j, nil
+}
+
+// goOn writes on in the newest segment where it has room, so that many starts do not
+// make many segments. A line that was torn there is ended.
+func (j *Journal) goOn(last segment) error {
+	j.number = last.number
+	if last.size >= j.maxBytes/segments {
+		return nil
+	}
+	f, err := os.OpenFile(last.path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	j.file, j.out, j.size = f, bufio.NewWriterSize(f, 64<<10), last.size
+	end := make([]byte, 1)
+	if last.size == 0 {
+		return nil
+	}
+	if _, err := f.ReadAt(end, last.size-1); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if end[0] != '\n' {
+		j.size++
+		return j.out.WriteByte('\n')
+	}
+	return nil
 }
 
 func notice(code, message string, count uint64) event.Event {

@@ -60,6 +60,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if len(all) != 1000 || all[0] != "k0" || all[999] != "k999" || seen.Damaged != 0 || seen.Missing != 0 {
 		t.Errorf("%d events, %+v", len(all), seen)
 	}
+	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) != 1 {
+		t.Errorf("%d segments after two starts: %v", len(files), err)
+	}
 	if some, _ := keys(t, dir, noon.Add(900*time.Millisecond)); len(some) != 100 {
 		t.Errorf("%d events since", len(some))
 	}
