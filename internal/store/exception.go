@@ -120,12 +120,19 @@ type RuleCount struct {
 	Last      time.Time // by this server's clock
 }
 
-// CountRules counts incidents by what told of them since a time.
+// countRule counts an incident for what told of it.
+func (in *ingest) countRule(ctx context.Context, detection string, control event.Control) error {
+	_, err := in.tx.ExecContext(ctx, `INSERT INTO rule_hours (hour, detection, control, count, last) VALUES ($1 / 3600000000000, $2, $3, 1, $1)
+		ON CONFLICT (hour, detection, control) DO UPDATE SET count = count + 1, last = max(last, excluded.last)`, in.now, detection, control)
+	return err
+}
+
+// CountRules counts incidents by what told of them since the hour of a time.
 func (s *Store) CountRules(ctx context.Context, since time.Time) ([]RuleCount, error) {
 	return list(ctx, s, "count by detection", func(row scanner) (c RuleCount, err error) {
 		var last int64
 		err = row.Scan(&c.Detection, &c.Control, &c.Count, &last)
 		c.Last = fromNanos(last)
 		return c, err
-	}, "SELECT detection, control, COUNT(*), MAX(received) FROM incidents WHERE received >= $1 GROUP BY detection, control", nanos(since))
+	}, "SELECT detection, control, SUM(count), MAX(last) FROM rule_hours WHERE hour >= $1 / 3600000000000 GROUP BY detection, control", nanos(since))
 }

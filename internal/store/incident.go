@@ -77,7 +77,7 @@ func likePattern(part string) string {
 }
 
 func (f IncidentFilter) where() *where {
-	w := f.what()
+	w := f.what(&where{})
 	if f.After > 0 {
 		w.add("id > %", int64(f.After))
 	}
@@ -87,9 +87,8 @@ func (f IncidentFilter) where() *where {
 	return w
 }
 
-// what are the conditions but for the place in the list.
-func (f IncidentFilter) what() *where {
-	w := &where{}
+// what adds the conditions but for the place in the list.
+func (f IncidentFilter) what(w *where) *where {
 	w.text("key", f.Key)
 	w.text("agent", f.Agent)
 	w.text("host", f.Host)

@@ -140,7 +140,7 @@ func (in *ingest) incident(ctx context.Context, r api.Record) error {
 		return nil
 	}
 	if err == nil {
-		err = in.tell(ctx, id, story, inc.Story)
+		err = errors.Join(in.tell(ctx, id, story, inc.Story), in.countRule(ctx, inc.Detection, inc.Decision.Control))
 	}
 	if err == nil {
 		in.done.Incidents = append(in.done.Incidents, Incident{ID: id, Received: fromNanos(in.now), Incident: inc})

@@ -341,7 +341,7 @@ CREATE TABLE stories (
 CREATE INDEX stories_severity ON stories (severity);
 `,
 	// 11: acts that an administrator excepted from incidents; and how often each
-	// detection and control told of something is counted from an index.
+	// detection and control told of something, by hours of arrival.
 	`
 CREATE TABLE exceptions (
 	id        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -353,7 +353,15 @@ CREATE TABLE exceptions (
 	author    TEXT NOT NULL,
 	created   BIGINT NOT NULL
 );
-CREATE INDEX incidents_rule ON incidents (received, detection, control);
+CREATE TABLE rule_hours (
+	hour      BIGINT NOT NULL,
+	detection TEXT NOT NULL,
+	control   TEXT NOT NULL,
+	count     BIGINT NOT NULL,
+	last      BIGINT NOT NULL,
+	PRIMARY KEY (hour, detection, control)
+) WITHOUT ROWID;
+INSERT INTO rule_hours SELECT received / 3600000000000, detection, control, COUNT(*), MAX(received) FROM incidents GROUP BY 1, 2, 3;
 `,
 }
 

@@ -61,17 +61,9 @@ func (in *ingest) tell(ctx context.Context, incident, story uint64, s *event.Sto
 // the newest such incident first. A severity counts when the story as a whole has
 // it too. After and Oldest mean nothing here; Before and Limit are of Newest.
 func (s *Store) Stories(ctx context.Context, f IncidentFilter) ([]Story, error) {
-	severity := f.Severity
-	f.Severity = ""
-	w := f.what()
-	w.since(f.Since)
-	// The worst is asked for by an index, for it may be rare.
-	if rank := severity.Rank(); rank == event.SeverityCritical.Rank() {
-		w.add("story IN (SELECT story FROM incidents WHERE severity = % UNION SELECT id FROM stories WHERE severity = %)", rank)
-	} else if rank > 0 {
-		w.add("(severity >= % OR story IN (SELECT id FROM stories WHERE severity >= %))", rank)
-	}
-	all := strings.Join(append([]string{"1 = 1"}, w.parts...), " AND ")
+	w := &where{}
+	all := f.ofStory(w, false)
+	newer := f.ofStory(w, true)
 	place := ""
 	if f.Before > 0 {
 		place = fmt.Sprintf(" AND id < %d", f.Before)
@@ -79,11 +71,34 @@ func (s *Store) Stories(ctx context.Context, f IncidentFilter) ([]Story, error) 
 	// The inner names of columns are those of the inner incidents.
 	query := fmt.Sprintf(`
 		SELECT found.story, found.id, found.received, found.body, COALESCE(stories.body, '') FROM (
-			SELECT id, story, received, body FROM incidents AS this WHERE %[1]s%[2]s
-			AND NOT EXISTS (SELECT 1 FROM incidents WHERE story = this.story AND id > this.id AND %[1]s)
-			ORDER BY id DESC LIMIT %[3]d
-		) AS found LEFT JOIN stories ON stories.id = found.story ORDER BY found.id DESC`, all, place, limit(f.Limit))
+			SELECT id, story, received, body FROM incidents AS this WHERE %[1]s%[3]s
+			AND NOT EXISTS (SELECT 1 FROM incidents WHERE story = this.story AND id > this.id AND %[2]s)
+			ORDER BY id DESC LIMIT %[4]d
+		) AS found LEFT JOIN stories ON stories.id = found.story ORDER BY found.id DESC`, all, newer, place, limit(f.Limit))
 	return list(ctx, s, "list stories", scanStory, query, w.args...)
+}
+
+// ofStory adds the arguments of the filter to w, and gives its conditions on an
+// incident; within the few of one story no index is asked.
+func (f IncidentFilter) ofStory(w *where, within bool) string {
+	severity, container := f.Severity, f.Container
+	f.Severity = ""
+	if within {
+		f.Container = ""
+	}
+	mine := f.what(&where{args: w.args})
+	mine.since(f.Since)
+	if within && container != "" {
+		mine.add("(name = % OR container = % OR substr(container, 1, max(12, length(%))) = %)", container)
+	}
+	// The worst is asked for by an index, for it may be rare.
+	if rank := severity.Rank(); rank == event.SeverityCritical.Rank() && !within {
+		mine.add("story IN (SELECT story FROM incidents WHERE severity = % UNION SELECT id FROM stories WHERE severity = %)", rank)
+	} else if rank > 0 {
+		mine.add("(severity >= % OR story IN (SELECT id FROM stories WHERE severity >= %))", rank)
+	}
+	w.args = mine.args
+	return strings.Join(append([]string{"1 = 1"}, mine.parts...), " AND ")
 }
 
 func scanStory(row scanner) (Story, error) {

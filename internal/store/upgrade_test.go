@@ -42,7 +42,7 @@ func TestImagesOfTheSixthSchema(t *testing.T) {
 		args  []any
 	}{
 		{query: "DROP TABLE reports"}, {query: "DROP TABLE inventories"}, {query: "DROP TABLE bundles"}, {query: "DROP TABLE affects"}, {query: "DROP TABLE spares"}, {query: "DROP TABLE promotions"}, {query: "DROP TABLE vex_documents"},
-		{query: "DROP TABLE exceptions"}, {query: "DROP INDEX incidents_rule"}, {query: "DROP TABLE stories"}, {query: "DROP INDEX incidents_story"}, {query: "ALTER TABLE incidents DROP COLUMN story"}, {query: "ALTER TABLE incidents DROP COLUMN rises"},
+		{query: "DROP TABLE exceptions"}, {query: "DROP TABLE rule_hours"}, {query: "DROP TABLE stories"}, {query: "DROP INDEX incidents_story"}, {query: "ALTER TABLE incidents DROP COLUMN story"}, {query: "ALTER TABLE incidents DROP COLUMN rises"},
 		{query: "DROP INDEX images_bundle"}, {query: "ALTER TABLE images DROP COLUMN bundle_id"},
 		{query: "ALTER TABLE images ADD COLUMN report BLOB NOT NULL DEFAULT ''"}, {query: "ALTER TABLE images ADD COLUMN matched BIGINT NOT NULL DEFAULT 0"}, {query: "ALTER TABLE images ADD COLUMN bundle TEXT NOT NULL DEFAULT ''"},
 		{query: "DELETE FROM schema_version WHERE version > 6"},
