@@ -1,14 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/breakwater-sec/breakwater/internal/detect"
+	"github.com/breakwater-sec/breakwater/internal/report"
+	"github.com/breakwater-sec/breakwater/internal/web"
 )
 
 // tryDetections checks a document of detections, and says how many it holds.
@@ -39,13 +44,51 @@ func readDetections(paths []string) ([]byte, error) {
 func newDetectionsCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "detections",
-		Short: "Try detections before they are enabled",
+		Short: "What detections told lately; try new ones before they are enabled",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usage("detections: one of test, replay is needed")
+			return usage("detections: one of list, test, replay is needed")
 		},
 	}
-	cmd.AddCommand(newDetectionsTestCommand(env), newDetectionsReplayCommand(env))
+	cmd.AddCommand(newDetectionsListCommand(env), newDetectionsTestCommand(env), newDetectionsReplayCommand(env))
+	return cmd
+}
+
+func newDetectionsListCommand(env *environment) *cobra.Command {
+	var flags clientFlags
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List detections and controls of policies with their hits, and what exceptions passed over",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := tableOrJSON(format); err != nil {
+				return err
+			}
+			c, err := openClient(env, flags)
+			if err != nil {
+				return err
+			}
+			var list struct {
+				Items []web.Detection `json:"items"`
+			}
+			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/detections", nil, &list); err != nil {
+				return err
+			}
+			if format == "json" {
+				return writeIndented(env.stdout, list.Items)
+			}
+			table := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "DETECTION\tSEVERITY\tDEFAULT\t24 HOURS\t30 DAYS\tEXCEPTIONS\tPASSED OVER\tTITLE")
+			for _, d := range list.Items {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", report.Printable(d.ID), cmp.Or(string(d.Severity), "by policy"), cmp.Or(string(d.Effect), "by policy"),
+					d.Day, d.Month, len(d.Exceptions), d.Excepted, report.Printable(d.Title))
+			}
+			return failed(table.Flush())
+		},
+	}
+	flags.add(cmd)
+	cmd.Flags().StringVar(&format, "format", "table", "table or json")
 	return cmd
 }
 

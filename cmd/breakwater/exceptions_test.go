@@ -116,6 +116,9 @@ func TestAnExceptionIsMadeFromAnIncident(t *testing.T) {
 	if found != 2 {
 		t.Errorf("detections do not show their hits and what was passed over: %+v", rules.Items[:4])
 	}
+	if out, errs, code := h.run("detections", "list"); code != exitOK || !strings.Contains(out, "policy.drift") || !strings.Contains(out, "network-tool") {
+		t.Errorf("list: %d %s %s", code, out, errs)
+	}
 	if out, errs, code := h.run("incidents", "unexcept", fmt.Sprint(first.ID), "--reason=moved"); code != exitOK {
 		t.Fatalf("%d %s %s", code, out, errs)
 	}
