@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,8 +80,10 @@ func TestEventsAreKept(t *testing.T) {
 
 	// Live: what is done from now on, and nothing else.
 	live := startProgram(t, "events", "--follow", "--data="+h.data, "--where=kind == 'exec' && process.args.exists(a, a.startsWith('/w/live'))")
+	n := 0
 	h.until("a follower hears of it", func() bool {
-		h.engine.Run("exec", "web", "/bin/touch", "/w/live")
+		n++ // the same again might only be counted
+		h.engine.Run("exec", "web", "/bin/touch", fmt.Sprintf("/w/live%d", n))
 		return strings.Contains(live.said(), `touch /w/live`)
 	})
 	live.signal(syscall.SIGINT)
