@@ -58,6 +58,9 @@ func (a *Agent) look(ctx context.Context, inc event.Incident) {
 	if !evidence.Wants(inc) {
 		return
 	}
+	if inc.Container != nil { // from now on what is repeated there is told, too
+		a.opts.Sensor.Reconsider(inc.Container.ID)
+	}
 	if !killsProcess(inc) {
 		a.keepLater(func(ctx context.Context) error { return a.evidence.Look(ctx, inc) })
 		return

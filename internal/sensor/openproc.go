@@ -127,6 +127,19 @@ func (o *Objects) running() map[int]string {
 	return list
 }
 
+// slotOf is the number of the rules that a container stands under; 0, that of none,
+// when it is not known.
+func (o *Objects) slotOf(id string) uint32 {
+	var cgroup uint64
+	var c bpf.Container
+	for it := o.Containers.Iterate(); it.Next(&cgroup, &c); {
+		if text(c.Id[:]) == id {
+			return c.Slot
+		}
+	}
+	return 0
+}
+
 // procOf is what the programs know of a process, unless its number was another
 // one's.
 func (o *Objects) procOf(pid int) (p bpf.Proc, ok bool) {

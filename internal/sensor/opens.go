@@ -417,6 +417,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 		ok bool
 	}
 	state := map[string]progress{}
+	slots := map[string]uint32{} // that containers were marked under
 	ended := make(chan outcome, maxMarking)
 	busy := 0
 	try := func(id string, pid int) {
@@ -424,6 +425,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			return
 		}
 		state[id] = marking
+		slots[id] = o.sensor.objects.slotOf(id)
 		busy++
 		go func() { ended <- outcome{id, o.markContainer(id, pid)} }() // there is room for all
 	}
@@ -452,9 +454,11 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			}
 			next()
 		case id := <-o.sensor.renewed:
-			if state[id] == done {
-				state[id] = unmarked
+			if state[id] != done || o.sensor.objects.slotOf(id) == slots[id] {
+				continue
 			}
+			state[id] = unmarked
+			o.sensor.entered.remove(id)
 			for pid, of := range o.sensor.objects.running() {
 				if of == id {
 					try(id, pid)
@@ -464,6 +468,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			id := ev.Container.ID
 			if ev.Kind == event.KindContainer {
 				delete(state, id)
+				delete(slots, id)
 				o.forget(id)
 				o.sensor.entered.remove(id)
 				continue

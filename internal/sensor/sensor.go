@@ -92,7 +92,6 @@ func (s *Sensor) Reconsider(container string) {
 	if container == "" || s.started == nil {
 		return
 	}
-	s.entered.remove(container)
 	select {
 	case s.renewed <- container:
 	default: // so many at a time are found by their next program
