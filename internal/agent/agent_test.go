@@ -391,3 +391,27 @@ func TestNewNeedsItsFolder(t *testing.T) {
 		t.Errorf("a second agent in the same folder: %v", err)
 	}
 }
+
+// What an engine started and the kernel does not tell of is looked for, and named.
+func TestStartedButNotSeen(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	started := func(id string) {
+		s.engine.events <- `{"Type": "container", "Action": "start", "Actor": {"ID": "` + id + `"}, "time": 1, "timeNano": 1}`
+	}
+	s.engine.add(idA, "web", nil)
+	started(idA)
+	s.until("the container that nobody guards is named", func() bool {
+		return strings.Contains(s.problems(), idA[:12]) && strings.Contains(s.problems(), "is not guarded")
+	})
+	s.engine.events <- `{"Type": "container", "Action": "destroy", "Actor": {"ID": "` + idA + `"}, "time": 1, "timeNano": 1}`
+	s.until("it is forgotten with the container", func() bool { return !strings.Contains(s.problems(), idA[:12]) })
+
+	s.kernel.mu.Lock()
+	s.kernel.overlooked = idB
+	s.kernel.mu.Unlock()
+	s.engine.add(idB, "db", nil)
+	started(idB)
+	s.until("the container is taken in", func() bool { return s.guarded(idB) != nil })
+	s.until("that is said", func() bool { return strings.Contains(s.problems(), "guarded only since") })
+}

@@ -171,7 +171,7 @@ func (a *Agent) watchEngine(ctx context.Context, d *workload.Docker) error {
 	for ctx.Err() == nil {
 		err := d.Watch(ctx, func() { a.later(ctx, func(ctx context.Context) { a.catchUp(ctx, d) }) }, func(c workload.Change) {
 			wait = time.Second
-			a.engineChange(ctx, c)
+			a.engineChange(ctx, d, c)
 		})
 		if ctx.Err() != nil {
 			return nil
@@ -189,11 +189,13 @@ func (a *Agent) watchEngine(ctx context.Context, d *workload.Docker) error {
 // engineChange: "created" comes before the cgroup exists, so the container's
 // policy is in the kernel before its first program; inspecting is quick and
 // must be done before the start, so it does not queue behind scans.
-func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
+func (a *Agent) engineChange(ctx context.Context, d *workload.Docker, c workload.Change) {
 	switch c.Phase {
 	case workload.PhaseStarted:
 		if a.opts.Unguarded != "" {
 			a.engineStarted(ctx, c.ID, c.At.Before(a.started))
+		} else if c.ID != a.opts.Own {
+			a.later(ctx, func(ctx context.Context) { a.confirm(ctx, d, c.ID) })
 		}
 	case workload.PhaseEnded:
 		if a.opts.Unguarded != "" {
@@ -204,6 +206,7 @@ func (a *Agent) engineChange(ctx context.Context, c workload.Change) {
 	case workload.PhaseRemoved:
 		a.problem("container "+short(c.ID), a.containers.removed(c.ID))
 		a.problem("judge "+short(c.ID), nil)
+		a.problem("unseen "+short(c.ID), nil)
 	}
 }
 
@@ -228,6 +231,9 @@ func (a *Agent) catchUp(ctx context.Context, d *workload.Docker) {
 		} else if !a.containers.isKnown(id) {
 			a.containers.mark(id, 0, false)
 			a.problem("container "+short(id), ignoreUnknown(a.containers.appeared(ctx, id)))
+		}
+		if a.opts.Unguarded == "" && id != a.opts.Own {
+			a.confirm(ctx, d, id)
 		}
 	}
 	a.problem("removed containers", a.prune(ctx))

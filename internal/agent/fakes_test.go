@@ -32,12 +32,13 @@ import (
 
 // fakeKernel remembers what it was told to enforce.
 type fakeKernel struct {
-	mu       sync.Mutex
-	def      policy.Run
-	assigned map[string]policy.Run
-	known    []enforce.Guarded
-	cgroups  map[string]bool // that appeared
-	lost     uint64
+	overlooked string // a container that it knows only when it looks
+	mu         sync.Mutex
+	def        policy.Run
+	assigned   map[string]policy.Run
+	known      []enforce.Guarded
+	cgroups    map[string]bool // that appeared
+	lost       uint64
 }
 
 func (k *fakeKernel) Assign(id string, run policy.Run) error {
@@ -108,7 +109,15 @@ func (k *fakeKernel) cgroup(id string, exists bool) {
 	k.cgroups[id] = true
 }
 
-func (k *fakeKernel) AdoptRunning() ([]string, error)    { return nil, nil }
+// AdoptRunning takes in what the kernel did not tell of.
+func (k *fakeKernel) AdoptRunning() ([]string, error) {
+	if k.overlooked == "" {
+		return nil, nil
+	}
+	k.cgroup(k.overlooked, true)
+	return []string{k.overlooked}, nil
+}
+
 func (k *fakeKernel) SetEngineSockets([]string) error    { return nil }
 func (k *fakeKernel) SetStorage([]string) error          { return nil }
 func (k *fakeKernel) Watch(...string) error              { return nil }
