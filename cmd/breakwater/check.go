@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -88,6 +89,9 @@ func (c *checkCommand) run(ctx context.Context, env *environment, args []string)
 	}
 	if err := c.write(env, out); err != nil {
 		return failed(err)
+	}
+	if len(result.Files) == 0 { // what a pipeline asked about was not looked at
+		return failed(fmt.Errorf("%s: nothing there could be checked: name Dockerfiles, Kubernetes manifests or Compose files, or a folder that holds some", strings.Join(args, ", ")))
 	}
 	if c.failOn != "" && len(atLeast(result.Found, c.failOn)) > 0 || out.Verdict != nil && !out.Verdict.Allowed {
 		return refused()

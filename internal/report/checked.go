@@ -76,6 +76,9 @@ func (t *table) misconfiguration(m event.Misconfiguration) {
 // Sentence sums the result up.
 func (c *Checked) Sentence() string {
 	files := plural(len(c.Files), "file", "files")
+	if len(c.Files) == 0 {
+		return "no file checked"
+	}
 	if len(c.Misconfigurations) == 0 {
 		return files + " checked: nothing found"
 	}
