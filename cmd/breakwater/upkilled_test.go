@@ -12,17 +12,19 @@ import (
 // TestUpKilledAgainAndAgain: whatever `up` is doing when it is killed, while
 // attacks go on, each of them is told once in the end.
 func TestUpKilledAgainAndAgain(t *testing.T) {
-	const attacks, kills = 300, 6
+	// A story tells fifty acts of a kind one by one; each row is one of its own.
+	const kills, row = 7, 40
+	const attacks = kills * row
 	h := newWholeHost(t)
 	h.start("--gate=no")
 	h.box("web")
-	row := fmt.Sprintf(`for i in $(seq %d); do mkdir /tmp/a$i; cp /bin/busybox /tmp/a$i/touch; /tmp/a$i/touch /w/ran$i; echo $i >/w/count.new; mv /w/count.new /w/count; done`, attacks)
-	cmd := h.engine.Command(t.Context(), "exec", "web", "sh", "-c", row)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	for i := range kills {
-		after := (i + 1) * attacks / (kills + 1)
+		attack := fmt.Sprintf(`for i in $(seq %d %d); do mkdir /tmp/a$i; cp /bin/busybox /tmp/a$i/touch; /tmp/a$i/touch /w/ran$i; echo $i >/w/count.new; mv /w/count.new /w/count; done`, i*row+1, (i+1)*row)
+		cmd := h.engine.Command(t.Context(), "exec", "web", "sh", "-c", attack)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		after := i*row + (i+1)*row/(kills+1) // another place in each
 		h.until(fmt.Sprintf("there were %d attacks", after), func() bool { return h.count() >= after })
 		h.kill()
 		killed := h.up
@@ -32,8 +34,8 @@ func TestUpKilledAgainAndAgain(t *testing.T) {
 			}
 		})
 		h.start("--gate=no")
+		_ = cmd.Wait() // how its last program ended
 	}
-	_ = cmd.Wait() // how its last program ended
 	for i := range attacks {
 		if h.marked(fmt.Sprint("ran", i+1)) {
 			t.Errorf("attack %d: a program that was not in the image ran", i+1)
