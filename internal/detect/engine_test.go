@@ -169,6 +169,10 @@ func TestPolicyDecisionsBecomeIncidents(t *testing.T) {
 		return event.Event{Key: "k", Kind: event.KindConnect, Time: at, Container: container(), Process: &event.Process{PID: 3, Path: "/usr/bin/curl"},
 			Network: &event.Network{Family: "inet6", Address: "2001:db8::1", Port: 443}, Decision: &d}
 	}
+	observing := detect.NewEngine(load(t)).Event(reverseShell("k"), policy.Run{Observe: true, Audit: true}, nil)
+	if inc := one(t, observing); !strings.HasSuffix(inc.Sentence, "; it was only recorded.") {
+		t.Errorf("where the agent only observes: %s", inc.Sentence)
+	}
 	tree := []event.Process{{Path: "/bin/sh"}, {Path: "/tmp/xmrig"}}
 	for _, c := range []struct {
 		ev    event.Event
@@ -184,6 +188,12 @@ func TestPolicyDecisionsBecomeIncidents(t *testing.T) {
 			"Program outside policy", "`/tmp/xmrig`, which policy does not allow, was run in `web-1` by `/bin/sh`; Breakwater refused it."},
 		{exec(event.Exec{Path: "memfd:x", Fileless: true}, event.Decision{Control: event.ControlFileless, Effect: event.EffectKill, Outcome: event.Detected, Audit: true}),
 			"Program without a file", "A program that lives in memory only (`memfd:x`) was run in `web-1` by `/bin/sh`; policy only records this here."},
+		{event.Event{Key: "k", Kind: event.KindFileOpen, Time: at, Container: container(), Process: &event.Process{PID: 3, Path: "/bin/sh"},
+			File: &event.File{Path: "/etc/app", Write: true, Act: "remove"}, Decision: &event.Decision{Control: event.ControlFileWrite, Effect: event.EffectBlock, Outcome: event.Prevented, Mechanism: "lsm"}},
+			"Change outside policy", "`/bin/sh` in `web-1` removed `/etc/app`, which policy does not allow; Breakwater refused it."},
+		{event.Event{Key: "k", Kind: event.KindFileOpen, Time: at, Container: container(), Process: &event.Process{PID: 3, Path: "/bin/sh"},
+			File: &event.File{Path: "/root/key"}, Decision: &event.Decision{Control: event.ControlFileRead, Effect: event.EffectAlert, Outcome: event.Detected}},
+			"Reading outside policy", "`/bin/sh` in `web-1` opened `/root/key`, which policy denies; it was recorded."},
 		{connect(event.Decision{Control: event.ControlNetwork, Effect: event.EffectBlock, Outcome: event.Prevented, Mechanism: "cgroup"}),
 			"Connection outside policy", "`/usr/bin/curl` in `web-1` tried to reach `[2001:db8::1]:443`, which policy does not allow; Breakwater refused the connection."},
 	} {

@@ -128,6 +128,8 @@ func done(d event.Decision) string {
 		return "; Breakwater killed the process"
 	case d.Outcome == event.Detected && d.Mechanism == "syscall-kill":
 		return "; Breakwater killed the process, but another one has the same descriptors and may use what it opened"
+	case d.Audit && d.Control == event.ControlDetection && d.Policy == "": // the agent only observes
+		return "; it was only recorded"
 	case d.Audit:
 		return "; policy only records this here"
 	case d.Effect.Rank() <= event.EffectAlert.Rank():
