@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 )
@@ -37,13 +36,16 @@ func respond(ctx context.Context, inc *event.Incident, stopper containerStopper)
 	switch want {
 	case event.EffectBlock, event.EffectKill: // too late to refuse: the strongest left is to end the process
 		r.Effect = event.EffectKill
-		err = killProcess(inc.Event.Process)
+		r.Descendants, err = killLineage(inc.Event.Process, containerOf(inc))
 	case event.EffectStop, event.EffectPause, event.EffectIsolate:
 		r.Effect, err = endContainer(ctx, want, inc.Container, stopper)
 	default:
 		err = errors.New("this version cannot do that")
 	}
 	r.Done = err == nil
+	if r.Descendants > 0 {
+		r.Message = fmt.Sprintf("with %d processes that it had started", r.Descendants)
+	}
 	if err != nil {
 		r.Message = err.Error()
 	} else if inc.Decision.Outcome == event.Detected {
@@ -51,6 +53,13 @@ func respond(ctx context.Context, inc *event.Incident, stopper containerStopper)
 		inc.Decision.Mechanism = "agent"
 	}
 	inc.Responses = append(inc.Responses, r)
+}
+
+func containerOf(inc *event.Incident) string {
+	if inc.Container == nil {
+		return ""
+	}
+	return inc.Container.ID
 }
 
 func endContainer(ctx context.Context, want event.Effect, c *event.Container, stopper containerStopper) (event.Effect, error) {
@@ -67,30 +76,6 @@ func endContainer(ctx context.Context, want event.Effect, c *event.Container, st
 	}
 }
 
-// killProcess ends exactly the process that the event was about: the pid is
-// pinned by a pidfd and its start compared, so a reused pid is left alone.
-func killProcess(p *event.Process) error {
-	if p == nil || p.PID <= 1 {
-		return errors.New("the event names no process")
-	}
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, syscall.ESRCH) {
-		return nil // it is gone, which is what was wanted
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", p.PID, err)
-	}
-	defer unix.Close(fd)
-	same, err := sameProcess(p)
-	if err != nil || !same {
-		return err
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("process %d: %w", p.PID, err)
-	}
-	return nil
-}
-
 // sameProcess says whether the pid still is the process of the event, whose id
 // ends in its start in nanoseconds since boot; /proc gives it in clock ticks
 // of 10 ms (proc_pid_stat(5), field 22; USER_HZ is 100 on every Linux ABI).
@@ -100,18 +85,33 @@ func sameProcess(p *event.Process) (bool, error) {
 	if !ok || err != nil {
 		return false, fmt.Errorf("process id %q: not of the form pid-start", p.ID)
 	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
-	if err != nil {
+	stat, err := statOf(p.PID)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return false, nil
+	}
+	const tick = uint64(10 * time.Millisecond)
+	return err == nil && want/tick == stat.ticks, err
+}
+
+// procStat is what /proc tells of a process: its parent, and its start in clock ticks.
+type procStat struct {
+	parent int
+	ticks  uint64
+}
+
+func statOf(pid int) (s procStat, err error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return s, err
 	}
 	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
 	if len(fields) < 20 {
-		return false, fmt.Errorf("/proc/%d/stat: too few fields", p.PID)
+		return s, fmt.Errorf("/proc/%d/stat: too few fields", pid)
 	}
-	ticks, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		return false, fmt.Errorf("/proc/%d/stat: %w", p.PID, err)
+	parent, err := strconv.Atoi(fields[1])
+	ticks, also := strconv.ParseUint(fields[19], 10, 64)
+	if err = errors.Join(err, also); err != nil {
+		return s, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	const tick = uint64(10 * time.Millisecond)
-	return want/tick == ticks, nil
+	return procStat{parent: parent, ticks: ticks}, nil
 }

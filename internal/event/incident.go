@@ -37,4 +37,6 @@ type Response struct {
 	Time    time.Time `json:"time"`
 	Done    bool      `json:"done"`
 	Message string    `json:"message,omitempty"`
+	// Descendants is how many processes that the one had started were ended with it.
+	Descendants int `json:"descendants,omitempty"`
 }
