@@ -11,6 +11,7 @@ import (
 type Engine struct {
 	rules    *Rules
 	repeats  *repeats
+	counts   *counts
 	excepted func(detection string, d event.Decision, ev event.Event) bool
 }
 
@@ -23,7 +24,7 @@ func (e *Engine) Excepting(ask func(detection string, d event.Decision, ev event
 
 // NewEngine makes an engine of loaded rules.
 func NewEngine(rules *Rules) *Engine {
-	return &Engine{rules: rules, repeats: newRepeats()}
+	return &Engine{rules: rules, repeats: newRepeats(), counts: newCounts()}
 }
 
 // Event judges one event under the merged policy of its container and returns
@@ -73,6 +74,9 @@ func (e *Engine) Judge(ev event.Event, run policy.Run, tree []event.Process) (in
 			// An error is a fact that is absent: no match.
 			if fired, err := rule.when.Eval(vars); err == nil && fired {
 				matched = true
+				if rule.Count != nil && !e.counts.reached(rule, ev) {
+					continue
+				}
 				if decision, on := decide(rule, ev, run); on {
 					add(e.incident(rule, ev, decision))
 				}

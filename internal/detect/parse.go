@@ -1,8 +1,6 @@
 package detect
 
 import (
-	"bytes"
-	"encoding/json"
 	"regexp"
 	"strings"
 	"sync"
@@ -28,6 +26,7 @@ func parseRule(v document.Value, env *condition.Env) *Rule {
 		"control": func(v document.Value) {
 			r.Control = event.Control(v.Word(string(event.ControlExec), string(event.ControlNetwork)))
 		},
+		"count":       func(v document.Value) { r.Count = parseCount(v) },
 		"when":        func(v document.Value) { r.when = env.Compile(v) },
 		"sentence":    func(v document.Value) { r.sentence = parseTemplate(v) },
 		"effect":      func(v document.Value) { r.Effect = event.Effect(v.Word("alert", "block", "kill", "pause", "stop")) },
@@ -43,6 +42,7 @@ func parseRule(v document.Value, env *condition.Env) *Rule {
 	if r.Effect == event.EffectBlock && r.Kernel == "" && v.Has("effect") {
 		v.Fail("only a mechanism in the kernel can block: name it in kernel, or use alert, kill, pause or stop")
 	}
+	r.checkCount(v)
 	return r
 }
 
@@ -107,26 +107,4 @@ func parsePrograms(v document.Value) []string {
 		names = append(names, name)
 	})
 	return names
-}
-
-// parseExamples reads events in the JSON form of event.Event.
-func parseExamples(v document.Value) []example {
-	var list []example
-	v.List(maxExamples, func(v document.Value) {
-		x := example{source: v.Source()}
-		raw, err := json.Marshal(v.Plain())
-		if err == nil {
-			decoder := json.NewDecoder(bytes.NewReader(raw))
-			decoder.DisallowUnknownFields()
-			err = decoder.Decode(&x.event)
-		}
-		switch {
-		case err != nil:
-			v.Fail("is not an event: %v", err)
-		case x.event.Kind == "":
-			v.Fail("is an event without a kind")
-		}
-		list = append(list, x)
-	})
-	return list
 }

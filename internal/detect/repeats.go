@@ -44,7 +44,10 @@ func (e *Engine) tell(what string, ev event.Event, d event.Decision) (times uint
 	key := repeatKey{what: what, container: orEmpty(ev.Container).ID, outcome: string(d.Outcome)}
 	p, x := orEmpty(ev.Process), orEmpty(ev.Exec)
 	key.program = p.Path + "\x00" + p.Comm
+	rule := e.rules.byID[what]
 	switch {
+	case rule != nil && rule.Count != nil: // the last of many, of which none is the object
+		_, key.object, _ = rule.Count.valuesOf(ev)
 	case ev.Exec != nil:
 		key.object = x.Path + "\x00" + x.Script
 	case ev.File != nil:

@@ -32,6 +32,7 @@ type Rule struct {
 	// Control is exec or network: what a policy said about programs, or about
 	// peers, tells of the same act, and the detection is silent where it did.
 	Control event.Control
+	Count   *Count // what it wants of several events; nil: it speaks of each
 	Source  string // file:line
 
 	when     *condition.Condition
@@ -42,12 +43,6 @@ type Rule struct {
 
 // When is the CEL text of the condition.
 func (r *Rule) When() string { return r.when.Text }
-
-// example is an event that a rule must, or must not, fire on.
-type example struct {
-	event  event.Event
-	source string
-}
 
 // Rules is all loaded detections, indexed by the kind of event they look at.
 // It never changes and is safe for concurrent use.
@@ -274,12 +269,12 @@ func (rs *Rules) Check() error {
 			errs = append(errs, fmt.Errorf("%s: %s has no mustFire or no mustNotFire event", r.Source, r.ID))
 		}
 		for _, x := range r.fire {
-			if fired, err := r.matches(x.event); err != nil || !fired {
+			if fired, err := r.matches(x); err != nil || !fired {
 				errs = append(errs, fmt.Errorf("%s: %s does not fire on this event (%v)", x.source, r.ID, err))
 			}
 		}
 		for _, x := range r.quiet {
-			if fired, err := r.matches(x.event); err != nil || fired {
+			if fired, err := r.matches(x); err != nil || fired {
 				errs = append(errs, fmt.Errorf("%s: %s must not fire on this event (%v)", x.source, r.ID, err))
 			}
 		}
@@ -305,11 +300,19 @@ func (r *Rule) toldBy(d *event.Decision) bool {
 	}
 }
 
-func (r *Rule) matches(ev event.Event) (bool, error) {
-	if !slices.Contains(r.Kinds, ev.Kind) || !r.speaksOf(ev) {
-		return false, nil
+// matches says whether the rule fires on one of an example's events.
+func (r *Rule) matches(x example) (bool, error) {
+	counts := newCounts()
+	for ev := range x.events {
+		if !slices.Contains(r.Kinds, ev.Kind) || !r.speaksOf(ev) {
+			continue
+		}
+		fired, err := r.when.Eval(variables(ev))
+		if err != nil || fired && (r.Count == nil || counts.reached(r, ev)) {
+			return fired, err
+		}
 	}
-	return r.when.Eval(variables(ev))
+	return false, nil
 }
 
 // newEnv declares what conditions may read. All of it is always there: what an

@@ -67,6 +67,10 @@ func facts(ev event.Event) map[string]string {
 		"device":    code(orEmpty(ev.Privilege).Device, "a device"),
 		"name":      code(orEmpty(ev.DNS).Name, "a name"),
 		"port":      strconv.Itoa(n.Port),
+		"address":   code(n.Address, "somewhere"),
+		"domain":    code(domain(orEmpty(ev.DNS).Name), "a domain"),
+		"count":     "many",         // of detections that count, what they let pass
+		"within":    "a short time", // and in which time
 		"user":      strconv.FormatUint(uint64(p.UID), 10),
 	}
 }
