@@ -122,8 +122,8 @@ func TestNobodyMakesOthersForgotten(t *testing.T) {
 	for p := 1; p <= 3; p++ {
 		engine.Event(connect("quiet", "192.0.2.1", p, 0), kill, nil)
 	}
-	for i := range 20_000 {
-		engine.Event(connect("loud", fmt.Sprintf("10.%d.%d.1", i/256, i%256), 1, time.Second), kill, nil)
+	for i := range 140_000 { // more values than are remembered of all
+		engine.Event(connect("loud", fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), 1, time.Second), kill, nil)
 	}
 	one(t, engine.Event(connect("quiet", "192.0.2.1", 4, time.Second), kill, nil))
 	for i := range 3_000 { // more containers than are remembered
