@@ -76,6 +76,11 @@ func network() []attack {
 		tell("bash-connects", "a shell connects", open, "shell-network", "4444", "/usr/bin/bash").doing("connect " + peer(portAllowed)),
 		tell("tmp-connects", "a program in /tmp connects", open, "temporary-program-network", "/tmp/beacon", "sh", "-c",
 			"cp /usr/bin/attack /tmp/beacon && VILLAIN_DO=\"connect "+peer(portAllowed)+"\" /tmp/beacon"),
+		tell("scan", "ports of a machine scanned", open, "port-scan", "198.51.100.9", "attack", "scan", "198.51.100.9", "1", "1000").inShort(),
+		tell("sweep", "a network searched for SSH", open, "network-sweep", "198.51.100.", "attack", "sweep", "198.51.100.1", "22", "254"),
+		tell("flood", "connections to thousands of machines", open, "connection-flood", "198.18.", "attack", "sweep", "198.18.0.1", "8443", "3000"),
+		tell("tunnel-flow", "data flowing out in names", open, "dns-tunnel-flow", "t.example.co.uk", "attack", "ask-many", peer(53), "mf2wg4tz#gq3dk5tp#h4.t.example.co.uk", "120"),
+		tell("generated", "names made by a program", open, "generated-names", "xkqvbtr", "attack", "ask-many", peer(53), "xkqvbtr#zwpl.com", "120"),
 		tell("ssh-443", "SSH to an unusual port", open, "ssh-odd-port", "9999", "/usr/bin/ssh").doing("connect " + peer(portRefused)),
 	}
 }

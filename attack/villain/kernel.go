@@ -28,15 +28,7 @@ func mine(address string) error {
 
 // ask sends a question of DNS and lives on.
 func ask(server, name, file string) error {
-	n, err := dnsmessage.NewName(name + ".")
-	if err != nil {
-		return err
-	}
-	m := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: 7, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
-	}
-	raw, err := m.Pack()
+	raw, err := question(name)
 	if err != nil {
 		return err
 	}
@@ -49,6 +41,19 @@ func ask(server, name, file string) error {
 		return err
 	}
 	return later(file)
+}
+
+// question asks for a name's address.
+func question(name string) ([]byte, error) {
+	n, err := dnsmessage.NewName(name + ".")
+	if err != nil {
+		return nil, err
+	}
+	m := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 7, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+	}
+	return m.Pack()
 }
 
 // listen waits for somebody, but not for long.
