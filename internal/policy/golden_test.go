@@ -169,6 +169,9 @@ func showRun(r policy.Run, indent string) string {
 			say("    readOnly %s by %s %s", p.Pattern, p.Policy, p.Source)
 		}
 	}
+	for _, l := range r.Resources.Limits {
+		say("  resource %s %d %s audit %v by %s %s", l.Resource, l.Most, l.Effect, r.Resources.Audit, l.Policy, l.Source)
+	}
 	if r.Network.Effect != "" {
 		say("  network %s audit %v restrict %v by %v", r.Network.Effect, r.Network.Audit, r.Network.Restrict, r.Network.By)
 		for _, p := range r.Network.Egress {

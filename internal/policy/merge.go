@@ -67,6 +67,9 @@ func combine(enforced, audited Run) Run {
 	if audited.Network.Effect != "" {
 		left = place(&result.Network, &rest.Network, audited.Network, enforced.Network.Effect != "") || left
 	}
+	if len(audited.Resources.Limits) > 0 {
+		left = place(&result.Resources, &rest.Resources, audited.Resources, len(enforced.Resources.Limits) > 0) || left
+	}
 	if enforced.Detections == nil {
 		result.Detections, result.DetectionEffects = audited.Detections, audited.DetectionEffects
 	}
@@ -115,6 +118,9 @@ func (m *merger) add(p *Policy) {
 	}
 	if p.run.metadata.Effect != "" && !m.lifted(p, "run.network.metadataService") {
 		m.network(p.Name, p.run.metadata)
+	}
+	if len(p.run.resources.Limits) > 0 && !m.lifted(p, "run.resources") {
+		m.resources(p)
 	}
 	if p.run.detections != nil {
 		m.detections = true

@@ -28,6 +28,8 @@ type Run struct {
 	Exec     Exec
 	Files    Files
 	Network  Network
+	// Resources are judged by the agent, not by the kernel.
+	Resources Resources
 
 	// Detections by id; a detection that is absent has the setting of the key
 	// "*", and without that is enabled with its default effect. Always-on ones

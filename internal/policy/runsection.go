@@ -20,6 +20,7 @@ type runSection struct {
 	network         Network
 	metadata        Network // the deny of the metadata service, by itself
 	detections      *detectionSection
+	resources       Resources
 }
 
 func parseRun(v document.Value) *runSection {
@@ -29,7 +30,8 @@ func parseRun(v document.Value) *runSection {
 		"network":    func(v document.Value) { s.parseNetwork(v) },
 		"detections": func(v document.Value) { s.detections = parseDetections(v) },
 		"files":      func(v document.Value) { s.parseFiles(v) },
-		"profile":    nil, "capabilities": nil, "syscalls": nil, "resources": nil,
+		"profile":    nil, "capabilities": nil, "syscalls": nil,
+		"resources": func(v document.Value) { s.parseResources(v) },
 	})
 	return s
 }
