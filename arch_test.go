@@ -36,7 +36,7 @@ var layers = map[string]int{
 	"internal/scan": 2, "internal/sensor": 2, "internal/workload": 2, "internal/detect": 2,
 	"internal/enforce": 2, "internal/gate": 2, "internal/bus": 2, "internal/store": 2,
 	"internal/auth": 2, "internal/notify": 2, "internal/web": 2, "internal/probe": 2,
-	"internal/config": 2, "internal/evidence": 2,
+	"internal/config": 2, "internal/evidence": 2, "internal/resource": 2,
 
 	"internal/agent": 3, "internal/server": 3,
 

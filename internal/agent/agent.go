@@ -6,7 +6,8 @@
 // Its parts are goroutines with one owner each, started and joined by Run: the
 // sensor's reader, the engine watchers, the workers, the judges of containers,
 // the recorder of incidents, the gate's desk, the uplink, the policy keeper, the
-// heartbeat, the intelligence keeper and the one that looks at known images again.
+// heartbeat, the intelligence keeper, the one that looks at known images again and the one that
+// measures what containers use.
 package agent
 
 import (
@@ -133,6 +134,7 @@ type Agent struct {
 	spool      *spool.Spool
 	pending    *pending
 	settled    *settled
+	resources  *resources
 	left       []seen // by an earlier agent, unfinished
 
 	unjudged  *queue                     // containers to judge, once a.ready is closed
@@ -183,6 +185,8 @@ func New(opts Options) (*Agent, error) {
 		problems: map[string]string{},
 		detector: detect.NewEngine(opts.Rules), indicators: &indicators{}, promotions: &promotions{},
 	}
+	a.resources, err = openResources(opts.Data)
+	a.problem("resources", err)
 	a.settled, err = openSettled(opts.Data)
 	a.problem("judged containers", err)
 	if a.journal, err = journal.Open(Journal(opts.Data), opts.EventBytes); err != nil {
@@ -308,6 +312,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.opts.Questions != nil {
 		group.Go(func() error { return a.opts.Questions.Questions(ctx, a.answer) })
 	}
+	group.Go(func() error { return a.keepResources(ctx) })
 	if a.opts.Uplink != nil {
 		group.Go(func() error { return a.opts.Uplink.Uplink(ctx, a.spool) })
 		group.Go(func() error { return a.keepPolicy(ctx) })

@@ -248,7 +248,7 @@ func (c *containers) runFor(set *policy.Set, g *guarded) policy.Run {
 func (c *containers) soften(run policy.Run) policy.Run {
 	if c.observe {
 		run.Observe, run.Audit = true, true
-		run.Drift.Audit, run.Fileless.Audit, run.Exec.Audit, run.Network.Audit = true, true, true, true
+		run.Drift.Audit, run.Fileless.Audit, run.Exec.Audit, run.Network.Audit, run.Resources.Audit = true, true, true, true, true
 	}
 	return run
 }

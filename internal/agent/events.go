@@ -109,6 +109,7 @@ func (a *Agent) finish(ctx context.Context, s seen) {
 		inc.Decision.Audit = true
 	}
 	a.look(ctx, inc)
+	a.throttle(&inc)
 	respond(ctx, &inc, a.engines)
 	a.stories.Finish(&inc)
 	if evidence.Wants(inc) {

@@ -32,6 +32,7 @@ const (
 	KindContainer Kind = "container" // a container appeared or went away
 	KindImage     Kind = "image"     // an image verdict changed
 	KindGate      Kind = "gate"      // the gate judged a request to an engine
+	KindResource  Kind = "resource"  // a container uses more than it may, or than it ever did; or its host is short of something
 	KindAgent     Kind = "agent"     // the agent speaks of itself: started, lost events, cannot enforce
 )
 
@@ -54,6 +55,7 @@ type Event struct {
 	Network   *Network      `json:"network,omitempty"`
 	Privilege *Privilege    `json:"privilege,omitempty"`
 	DNS       *Question     `json:"dns,omitempty"`
+	Resource  *ResourceUse  `json:"resource,omitempty"`
 	Gate      *Gate         `json:"gate,omitempty"`
 	Notice    *Notice       `json:"notice,omitempty"`
 	Image     *ImageVerdict `json:"image,omitempty"`
@@ -206,6 +208,21 @@ type Question struct {
 	Server string `json:"server,omitempty"`
 }
 
+// ResourceUse is how much of a resource a container used, or how short of it its
+// host is.
+type ResourceUse struct {
+	// Resource is cpu (thousandths of a core), memory (bytes), pids, files,
+	// diskWrites or network (bytes a second).
+	Resource string `json:"resource"`
+	Used     uint64 `json:"used"`
+	// Limit is policy's, Before the most that the container used within a day.
+	Limit  uint64 `json:"limit,omitempty"`
+	Before uint64 `json:"before,omitempty"`
+	// Pressure is the part of the last ten seconds in percent that tasks of the
+	// host waited for the resource (PSI).
+	Pressure float64 `json:"pressure,omitempty"`
+}
+
 // Gate is a judged request to an engine.
 type Gate struct {
 	Engine  string  `json:"engine"`
@@ -235,6 +252,13 @@ const NoticeUnreadable = "unreadable"
 // NoticeUncovered is the code of a notice that a policy's rules about files do not
 // hold for all the files that they speak of.
 const NoticeUncovered = "uncovered"
+
+// The codes of notices about resources.
+const (
+	NoticeThrottleLifted = "throttle_lifted" // a container has its former limits again
+	NoticePressure       = "pressure"        // the host is short of something, and no container causes it
+	NoticeNoPressure     = "no_pressure"     // the kernel does not tell of pressure on the host
+)
 
 // Notice is something the agent says about itself or its host.
 type Notice struct {

@@ -119,7 +119,7 @@ func unprobed(problem string) []event.Capability {
 func unused(c event.Control) bool {
 	switch c {
 	case event.ControlExec, event.ControlDrift, event.ControlFileless, event.ControlNetwork, event.ControlDetection, event.ControlStart,
-		event.ControlFileRead, event.ControlFileWrite:
+		event.ControlFileRead, event.ControlFileWrite, event.ControlResources:
 		return false
 	}
 	return true
