@@ -173,8 +173,10 @@ func (c *Cgroups) processes(id string) []int {
 // and sent (proc_pid_net(5)), without loopback; not ok in the host's own.
 func networkOf(pid int) (bytes uint64, ok bool) {
 	own, err := os.Readlink("/proc/1/ns/net")
-	if err != nil {
-		return 0, false
+	if err != nil { // it is not for us to look at; most agents live in the host's network
+		if own, err = os.Readlink("/proc/self/ns/net"); err != nil {
+			return 0, false
+		}
 	}
 	if of, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil || of == own {
 		return 0, false
