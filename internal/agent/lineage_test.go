@@ -86,6 +86,9 @@ func TestKillsWhatTheProcessStarted(t *testing.T) {
 	s.sensor.events <- victims.event(t, "tree")
 	victims.ends(t)
 	s.until("it is told", func() bool { return len(s.incidents()) == 1 })
+	if said := s.incidents()[0].Sentence; !strings.HasSuffix(said, "; Breakwater killed the process.") {
+		t.Errorf("the incident says %q", said)
+	}
 	r := s.incidents()[0].Responses
 	if len(r) != 1 || !r[0].Done || r[0].Descendants != 4 || r[0].Message != "with 4 processes that it had started" {
 		t.Errorf("%+v", r)

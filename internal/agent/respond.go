@@ -51,8 +51,20 @@ func respond(ctx context.Context, inc *event.Incident, stopper containerStopper)
 	} else if inc.Decision.Outcome == event.Detected {
 		inc.Decision.Outcome = event.Killed
 		inc.Decision.Mechanism = "agent"
+		inc.Sentence = strings.TrimSuffix(inc.Sentence, ".") + responded(r) + "."
 	}
 	inc.Responses = append(inc.Responses, r)
+}
+
+// responded says what was done, as the end of an incident's sentence.
+func responded(r event.Response) string {
+	switch r.Effect {
+	case event.EffectPause:
+		return "; Breakwater paused the container"
+	case event.EffectStop:
+		return "; Breakwater stopped the container"
+	}
+	return "; Breakwater killed the process"
 }
 
 func containerOf(inc *event.Incident) string {
