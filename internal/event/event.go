@@ -36,6 +36,16 @@ const (
 	KindAgent     Kind = "agent"     // the agent speaks of itself: started, lost events, cannot enforce
 )
 
+// Known says whether it is one of these kinds.
+func (k Kind) Known() bool {
+	switch k {
+	case KindFork, KindExec, KindExit, KindFileOpen, KindConnect, KindFlow, KindSocket, KindListen,
+		KindDNS, KindPrivilege, KindContainer, KindImage, KindGate, KindResource, KindAgent:
+		return true
+	}
+	return false
+}
+
 // Event is one thing that happened. Exactly one of the detail pointers is set,
 // the one that belongs to Kind.
 type Event struct {

@@ -190,6 +190,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.live = newLive()
 	s.metrics = newMetrics(s.o.Registry)
+	s.o.Registry.MustRegister(newAgentMetrics(s.store.Agents, s.o.Now))
 	if err := s.bind(ctx); err != nil {
 		return err
 	}

@@ -541,6 +541,36 @@ func TestOddRequests(t *testing.T) {
 	}
 }
 
+// What agents lost, and what they did not tell again, is there for Prometheus; an
+// agent's own words make no labels.
+func TestMetricsOfAgents(t *testing.T) {
+	s := start(t, t.TempDir(), nil)
+	agent := harbour(t, s.Server)
+	status := hostStatus(agent)
+	status.Accounts = []event.Account{
+		{Kind: event.KindExec, Emitted: 7, Dropped: 2, Repeated: 40}, {Kind: event.KindExec, Emitted: 9}, {Kind: "made\nup", Emitted: 1},
+	}
+	status.Containers = append(status.Containers, event.Guarded{Mode: "made up"})
+	if _, err := s.Status(t.Context(), agent, status); err != nil {
+		t.Fatal(err)
+	}
+	code, text := admin(t, s).call("GET", "/api/v1/metrics", "", nil)
+	label := fmt.Sprintf(`{agent=%q,host="harbour-1"`, agent)
+	for _, want := range []string{
+		"breakwater_agent_events_total" + label + `,kind="exec",result="dropped"} 2`,
+		"breakwater_agent_events_total" + label + `,kind="exec",result="repeated"} 40`,
+		"breakwater_agent_containers" + label + `,mode="not covered"} 1`,
+		"breakwater_agent_problems" + label + "} 1",
+	} {
+		if code != 200 || !strings.Contains(text, want) {
+			t.Errorf("%d: no %s", code, want)
+		}
+	}
+	if strings.Contains(text, "made") {
+		t.Error("an agent's word is a label")
+	}
+}
+
 // TestAnOlderServerMeetsANewerAgent: after a backup was restored, the next
 // bundle is newer than what agents hold.
 func TestAnOlderServerMeetsANewerAgent(t *testing.T) {
