@@ -22,6 +22,7 @@ const (
 	listed  = "listed"  // allow-lists of programs and peers
 	open    = "open"    // detections alone
 	admin   = "admin"   // detections alone, and rights that few containers have
+	bounded = "bounded" // detections alone, and at most 300 processes
 	exposed = "exposed" // detections alone, and what --privileged opens: rights, devices, /proc
 )
 
@@ -111,6 +112,7 @@ func (s *suite) startBoxes(ctx context.Context) error {
 		{open, []string{"--security-opt=seccomp=unconfined", "--tmpfs=/dev/shm:rw,exec"}},
 		{admin, []string{"--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "-v", s.Cgroups + ":/cgroups",
 			"--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--cap-add=SYS_MODULE", "--cap-add=SYS_BOOT", "--cap-add=DAC_READ_SEARCH", "--cap-add=SYSLOG"}},
+		{bounded, []string{"--pids-limit=300"}},
 		// Not by --privileged itself, which a host that lacks one right itself cannot give.
 		{exposed, []string{"--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--security-opt=systempaths=unconfined",
 			"--device-cgroup-rule=a *:* rwm", "-v", s.disk + ":/disk", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--cap-add=SYS_MODULE", "--cap-add=SYS_RAWIO"}},

@@ -3,14 +3,16 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // chosen is the list, or a part of it.
 func chosen(short bool, only string) []attack {
 	var list []attack
+	ids := strings.Split(only, ",")
 	for _, a := range all() {
-		if only == "" && (!short || a.short) || a.id == only {
+		if only == "" && (!short || a.short) || slices.Contains(ids, a.id) {
 			list = append(list, a)
 		}
 	}

@@ -27,6 +27,8 @@ func seen() []attack {
 		tell("dmesg", "the kernel's log read", open, "kernel-log", "syslog", "attack", "call", "kernel-log", "@"),
 		tell("module-refused", "a kernel module tried without the right", open, "kernel-change-tried", "init_module", "attack", "call", "init-module", "@"),
 		tell("userfaultfd", "page faults of the kernel", open, "page-fault-handler", "userfaultfd", "attack", "call", "userfaultfd", "@").with("--user=10001"),
+		tell("fork-bomb", "processes that multiply until the engine's limit", bounded, "fork-bomb", `"bomb":true`, "sh", "-c",
+			"b() { [ $1 -gt 0 ] && { b $(($1-1)) & b $(($1-1)) & }; sleep 3; }; b 8").inShort(),
 		tell("user-namespace", "rights by a user namespace", open, "user-namespace-rights", "", "attack", "namespace").with("--user=10001"),
 	}
 }

@@ -27,7 +27,7 @@ func main() {
 	enforcement := flag.String("enforcement", "on", "on, or off: only record; the suite then fails")
 	binary := flag.String("breakwater", "bin/breakwater", "the binary to attack")
 	short := flag.Bool("short", false, "only one attack of each way of being stopped or told")
-	only := flag.String("only", "", "only the attack of this id")
+	only := flag.String("only", "", "only the attacks of these ids, with commas between")
 	flag.Parse()
 	if *enforcement != "on" && *enforcement != "off" {
 		fmt.Fprintf(os.Stderr, "attack: --enforcement=%s: want on or off\n", *enforcement)

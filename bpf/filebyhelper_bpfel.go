@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FileByHelperMapAssigned      = "assigned"
+	FileByHelperMapBirths        = "births"
 	FileByHelperMapContainers    = "containers"
 	FileByHelperMapCounters      = "counters"
 	FileByHelperMapDecisions     = "decisions"
@@ -105,6 +106,7 @@ type FileByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FileByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
+	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -151,6 +153,7 @@ func (o *FileByHelperObjects) Close() error {
 // It can be passed to LoadFileByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FileByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
+	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -173,6 +176,7 @@ type FileByHelperMaps struct {
 func (m *FileByHelperMaps) Close() error {
 	return _FileByHelperClose(
 		m.Assigned,
+		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

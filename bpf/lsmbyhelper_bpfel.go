@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	LSMByHelperMapAssigned        = "assigned"
+	LSMByHelperMapBirths          = "births"
 	LSMByHelperMapContainers      = "containers"
 	LSMByHelperMapCounters        = "counters"
 	LSMByHelperMapDecisions       = "decisions"
@@ -95,6 +96,7 @@ type LSMByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
+	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -141,6 +143,7 @@ func (o *LSMByHelperObjects) Close() error {
 // It can be passed to LoadLSMByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
+	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -163,6 +166,7 @@ type LSMByHelperMaps struct {
 func (m *LSMByHelperMaps) Close() error {
 	return _LSMByHelperClose(
 		m.Assigned,
+		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -13,6 +13,7 @@
 #include "include/maps.h"
 #include "include/who.h"
 #include "include/emit.h"
+#include "include/births.h"
 #include "include/introduce.h"
 #include "include/digest.h"
 #include "include/path.h"
@@ -45,18 +46,35 @@ const struct flow_event *unused_flow __attribute__((unused));
 const struct container_event *unused_container __attribute__((unused));
 const struct privilege_event *unused_privilege __attribute__((unused));
 
-static __always_inline void remember(struct task_struct *task, u64 cgroup, u32 inside, u64 act, u16 shares)
+static __always_inline void remember(struct task_struct *task, struct proc *p)
 {
 	u32 tgid = READ(task, tgid);
-	struct proc p = {
-		.start = start_of(task),
-		.cgroup = cgroup,
-		.inside = inside,
-		.act = act,
-		.shares = shares,
-	};
 
-	bpf_map_update_elem(&procs, &tgid, &p, BPF_ANY);
+	p->start = start_of(task);
+	bpf_map_update_elem(&procs, &tgid, p, BPF_ANY);
+}
+
+// tell_bomb tells of the process that forked once too often. What policy wants
+// done about it the agent does: who forks is not who is to be stopped.
+static __always_inline void tell_bomb(struct who *w, struct task_struct *parent)
+{
+	struct fork_event *e;
+
+	if (!w->slot->mode[CONTROL_FORK_BOMB])
+		return;
+	introduce(w, OUTCOME_DETECTED);
+	e = reserve(struct fork_event, KIND_FORK, OUTCOME_DETECTED);
+	if (!e) {
+		count_dropped(KIND_FORK, OUTCOME_DETECTED);
+		return;
+	}
+	fill_head(&e->head, w, KIND_FORK);
+	fill_task(&e->head, parent);
+	e->head.control = CONTROL_FORK_BOMB;
+	e->head.mode = MODE_DETECT;
+	e->head.outcome = OUTCOME_DETECTED;
+	e->act = w->proc ? w->proc->act : 0;
+	bpf_ringbuf_submit(e, 0);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -65,24 +83,30 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *parent = (void *)ctx->args[0];
 	struct task_struct *child = (void *)ctx->args[1];
 	struct who parents = {}, w = {};
-	u32 inside = 0;
-	u16 shares = 0;
+	struct proc new = {};
 
 	if (READ(child, pid) != READ(child, tgid))
 		return 0; // a thread
 	if (find_me(&parents, parent))
-		inside = parents.inside;
-	if (inside)
+		new.inside = parents.inside;
+	if (new.inside)
 		w = parents; // wherever it is born
 	else if (!find_who(&w, child))
 		return 0;
 	if (READ(child, files) == READ(parent, files)) {
-		shares = 1;
+		new.shares = 1;
 		if (parents.proc)
 			parents.proc->shares = 1;
 	}
 	// A child runs what its parent does until it executes something itself.
-	remember(child, w.cgroup, inside, parents.proc ? parents.proc->act : 0, shares);
+	if (parents.proc) {
+		new.act = parents.proc->act;
+		new.forks = parents.proc->forks + (parents.proc->forks < 255);
+	}
+	new.cgroup = w.cgroup;
+	remember(child, &new);
+	if (new.inside && born(w.cgroup, new.start, new.forks))
+		tell_bomb(&w, parent);
 	return 0;
 }
 
@@ -233,8 +257,11 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (w.proc && w.proc->inside && w.proc->cgroup == w.cgroup) {
 		w.proc->told &= ~TOLD_NOW;
 		w.proc->shares = 0; // exec gives it a table of its own
+		ran(w.cgroup, w.proc);
 	} else {
-		remember(task, w.cgroup, 1, 0, 0);
+		struct proc new = {.cgroup = w.cgroup, .inside = 1};
+
+		remember(task, &new);
 		tgid = self >> 32;
 		w.proc = bpf_map_lookup_elem(&procs, &tgid);
 	}
@@ -297,6 +324,8 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
+	if (w.proc)
+		died(w.cgroup, w.proc);
 	if (!forget(w.proc, READ(task, tgid))) {
 		n = counter_of(KIND_EXIT, OUTCOME_NONE);
 		if (n)

@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type ProcessBirths struct {
+	_     structs.HostLayout
+	Since uint64
+	All   int32
+	Deep  int32
+}
+
 type ProcessConfig struct {
 	_           structs.HostLayout
 	HostMntns   uint64
@@ -228,7 +235,8 @@ type ProcessProc struct {
 	Act    uint64
 	Inside uint32
 	Told   uint16
-	Shares uint16
+	Shares uint8
+	Forks  uint8
 }
 
 type ProcessRepeats struct {
@@ -292,6 +300,7 @@ type ProcessWork struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ProcessMapAssigned        = "assigned"
+	ProcessMapBirths          = "births"
 	ProcessMapContainers      = "containers"
 	ProcessMapCounters        = "counters"
 	ProcessMapDecisions       = "decisions"
@@ -379,6 +388,7 @@ type ProcessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
+	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -434,6 +444,7 @@ func (o *ProcessObjects) Close() error {
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
+	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -457,6 +468,7 @@ type ProcessMaps struct {
 func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
 		m.Assigned,
+		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	RightByHelperMapAssigned      = "assigned"
+	RightByHelperMapBirths        = "births"
 	RightByHelperMapContainers    = "containers"
 	RightByHelperMapCounters      = "counters"
 	RightByHelperMapDecisions     = "decisions"
@@ -88,6 +89,7 @@ type RightByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RightByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
+	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -133,6 +135,7 @@ func (o *RightByHelperObjects) Close() error {
 // It can be passed to LoadRightByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RightByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
+	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -154,6 +157,7 @@ type RightByHelperMaps struct {
 func (m *RightByHelperMaps) Close() error {
 	return _RightByHelperClose(
 		m.Assigned,
+		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SysctlMapAssigned      = "assigned"
+	SysctlMapBirths        = "births"
 	SysctlMapContainers    = "containers"
 	SysctlMapCounters      = "counters"
 	SysctlMapDecisions     = "decisions"
@@ -86,6 +87,7 @@ type SysctlProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SysctlMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
+	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -131,6 +133,7 @@ func (o *SysctlObjects) Close() error {
 // It can be passed to LoadSysctlObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SysctlMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
+	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -152,6 +155,7 @@ type SysctlMaps struct {
 func (m *SysctlMaps) Close() error {
 	return _SysctlClose(
 		m.Assigned,
+		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

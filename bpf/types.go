@@ -79,6 +79,7 @@ const (
 	ControlDevice
 	ControlFiles
 	ControlFilesAudited
+	ControlForkBomb
 	NoControl = 0xff
 )
 

@@ -58,6 +58,7 @@ enum control {
 	CONTROL_DEVICE,		// always on
 	CONTROL_FILES,
 	CONTROL_FILES_AUDITED,	// policies in audit mode beside enforcing ones
+	CONTROL_FORK_BOMB,	// always on
 	CONTROLS = 32,
 };
 #define NO_CONTROL 0xff
@@ -120,7 +121,16 @@ struct proc {
 	u64 act;    // the digest of how its program came to run; 0: not known
 	u32 inside; // its lineage has executed a program inside the container
 	u16 told;   // enum told
-	u16 shares; // its table of descriptors is, or was, another process's too
+	u8 shares;  // its table of descriptors is, or was, another process's too
+	u8 forks;   // in a row from one that executed its program to this one; at most 255
+};
+
+// How many processes of a container were born since a moment, less those that
+// ended: all, and those that came by FORKS_DEEP forks or more in a row.
+struct births {
+	u64 since;
+	s32 all;
+	s32 deep;
 };
 
 enum told {

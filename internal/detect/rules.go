@@ -321,7 +321,7 @@ func newEnv(budget condition.Budget) (*condition.Env, error) {
 	env, err := condition.NewEnv(map[string]any{
 		"kind": "", "host": "",
 		"container": event.Container{}, "process": event.Process{},
-		"exec": event.Exec{}, "exit": event.Exit{}, "file": event.File{}, "network": event.Network{},
+		"fork": event.Fork{}, "exec": event.Exec{}, "exit": event.Exit{}, "file": event.File{}, "network": event.Network{},
 		"privilege": event.Privilege{}, "dns": event.Question{},
 	})
 	if err != nil {
@@ -334,7 +334,7 @@ func variables(ev event.Event) map[string]any {
 	return map[string]any{
 		"kind": string(ev.Kind), "host": ev.Host,
 		"container": orEmpty(ev.Container), "process": orEmpty(ev.Process),
-		"exec": orEmpty(ev.Exec), "exit": orEmpty(ev.Exit), "file": orEmpty(ev.File), "network": orEmpty(ev.Network),
+		"fork": orEmpty(ev.Fork), "exec": orEmpty(ev.Exec), "exit": orEmpty(ev.Exit), "file": orEmpty(ev.File), "network": orEmpty(ev.Network),
 		"privilege": orEmpty(ev.Privilege), "dns": orEmpty(ev.DNS),
 	}
 }
@@ -346,12 +346,16 @@ func orEmpty[T any](p *T) *T {
 	return p
 }
 
-// Watches says whether a detection looks at a kind of events.
-func (rs *Rules) Watches(kind event.Kind) bool { return rs.byKind[kind] != nil }
+// Watches says whether a detection looks at a kind of events for itself: what the
+// kernel decided by one is told in any case.
+func (rs *Rules) Watches(kind event.Kind) bool {
+	k := rs.byKind[kind]
+	return k != nil && (len(k.named) > 0 || slices.ContainsFunc(k.always, func(r *Rule) bool { return r.Kernel == "" }))
+}
 
 // kernelMechanisms are those that a rule may name as acting in the kernel.
 func kernelMechanisms() []string {
-	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake", "kernel_helper", "kernel_module", "bpf", "file_handle", "block_device"}
+	return []string{"reverse_shell", "release_agent_write", "core_pattern_write", "engine_socket", "miner_handshake", "kernel_helper", "kernel_module", "bpf", "file_handle", "block_device", "fork_bomb"}
 }
 
 func eventKinds() []string {

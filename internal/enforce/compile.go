@@ -14,7 +14,7 @@ import (
 
 // compilerVersion goes into the content of a slot: a compiler that would write
 // other rules for the same policy must not take up the old slot.
-const compilerVersion = 3
+const compilerVersion = 4
 
 // compiled is a policy in the form of the kernel's maps. Rule numbers count
 // from 1 in the order of names.
@@ -110,6 +110,8 @@ func alwaysOn(detection string) (control int, ok bool) {
 		return bpf.ControlHandle, true
 	case sensor.DetectionDevice:
 		return bpf.ControlDevice, true
+	case sensor.DetectionForkBomb:
+		return bpf.ControlForkBomb, true
 	}
 	return 0, false
 }

@@ -59,6 +59,7 @@ type Event struct {
 	Container *Container `json:"container,omitempty"`
 	Process   *Process   `json:"process,omitempty"`
 
+	Fork      *Fork         `json:"fork,omitempty"`
 	Exec      *Exec         `json:"exec,omitempty"`
 	Exit      *Exit         `json:"exit,omitempty"`
 	File      *File         `json:"file,omitempty"`
@@ -130,6 +131,15 @@ type Process struct {
 	Path       string    `json:"path,omitempty"` // the executable's, in the container's mount namespace
 	Args       []string  `json:"args,omitempty"` // read from user memory: evidence, never a decision's ground
 	Started    time.Time `json:"started,omitzero"`
+}
+
+// Fork is the making of a process that is told for itself (KindFork without it
+// only tells what a process runs that nobody was told of before).
+type Fork struct {
+	// Bomb: with it the container has, within a second, more than a thousand processes
+	// more, or more than a hundred that came by four forks or more in a row without a
+	// program of their own.
+	Bomb bool `json:"bomb"`
 }
 
 // Exec is the program that a process is about to become.

@@ -19,6 +19,7 @@ const (
 	DetectionBPF          = "escape-bpf"
 	DetectionHandle       = "escape-file-handle"
 	DetectionDevice       = "escape-block-device"
+	DetectionForkBomb     = "fork-bomb"
 )
 
 // control translates the kernel's word; detection is set for those that are
@@ -55,6 +56,8 @@ func control(c uint8) (name event.Control, detection string) {
 		return event.ControlDetection, DetectionHandle
 	case bpf.ControlDevice:
 		return event.ControlDetection, DetectionDevice
+	case bpf.ControlForkBomb:
+		return event.ControlDetection, DetectionForkBomb
 	}
 	return event.ControlDetection, ""
 }

@@ -139,6 +139,12 @@ func (d *decoder) start(h *bpf.Head, kind event.Kind) record {
 func (d *decoder) fork(r *bpf.ForkEvent) record {
 	rec := d.start(&r.Head, event.KindFork)
 	rec.act = r.Act
+	if r.Head.Control == bpf.ControlForkBomb {
+		rec.event.Fork = &event.Fork{Bomb: true}
+	}
+	d.judge(&rec.event, &r.Head, func(event.Control) string {
+		return "within a second its container had very many processes more"
+	})
 	return rec
 }
 

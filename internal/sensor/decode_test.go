@@ -94,7 +94,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(raw)
 		f.Add(raw[:len(raw)/2])
 		decided := slices.Clone(raw) // by every control, also those that no program reports with this kind
-		for control := range uint8(16) {
+		for control := range uint8(17) {
 			decided[unsafe.Offsetof(bpf.Head{}.Control)] = control
 			decided[unsafe.Offsetof(bpf.Head{}.Outcome)] = bpf.OutcomeKilled
 			f.Add(slices.Clone(decided))

@@ -61,7 +61,7 @@ type Options struct {
 type Objects struct {
 	Settings, Slots, Containers, Assigned, Procs *ebpf.Map
 	Paths, Networks, EngineSockets, InitPrograms *ebpf.Map
-	Leaves, Familiar, Strangers                  *ebpf.Map
+	Leaves, Familiar, Strangers, Births          *ebpf.Map
 	Counters, Seen, Flows, Events, Decisions     *ebpf.Map
 
 	Hierarchy Hierarchy
@@ -270,7 +270,7 @@ func (o *Objects) openMaps(specs []*ebpf.CollectionSpec) error {
 	wanted := map[string]**ebpf.Map{
 		"settings": &o.Settings, "slots": &o.Slots, "containers": &o.Containers, "assigned": &o.Assigned,
 		"procs": &o.Procs, "paths": &o.Paths, "networks": &o.Networks, "engine_sockets": &o.EngineSockets,
-		"init_programs": &o.InitPrograms, "leaves": &o.Leaves, "familiar": &o.Familiar, "strangers": &o.Strangers,
+		"init_programs": &o.InitPrograms, "leaves": &o.Leaves, "familiar": &o.Familiar, "strangers": &o.Strangers, "births": &o.Births,
 		"counters": &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
 	}
 	for _, spec := range specs {
@@ -359,6 +359,7 @@ func AlwaysOn() bpf.Slot {
 		s.Mode[c] = bpf.ModeKill
 	}
 	s.Mode[bpf.ControlMiner] = bpf.ModeDetect
+	s.Mode[bpf.ControlForkBomb] = bpf.ModeDetect // who forks is not who is to be stopped
 	return s
 }
 

@@ -265,7 +265,7 @@ func (s *Sensor) take(raw []byte, handle func(event.Event) bool) {
 	since := s.familiar.now()
 	s.remember(&rec)
 	s.starts(rec)
-	if k := rec.event.Kind; (k == event.KindFork || k == event.KindExit) && !s.watched(k) {
+	if k := rec.event.Kind; (k == event.KindFork || k == event.KindExit) && rec.event.Decision == nil && !s.watched(k) {
 		return
 	}
 	if handle(rec.event) && rec.act != 0 && s.mayPass(rec.event) {

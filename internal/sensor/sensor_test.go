@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -39,6 +40,21 @@ func TestUnwatchedKindsKeepTheTree(t *testing.T) {
 	}
 	if _, known := s.tree.get(processID(7, 4_000_000_000)); !known {
 		t.Error("the tree does not know the process")
+	}
+}
+
+// What the kernel decided about a fork is told though nobody looks at forks.
+func TestForkBombsAreTold(t *testing.T) {
+	s := &Sensor{decoder: *testDecoder(), tree: newTree(8), familiar: newFamiliar(digests{}), watched: func(event.Kind) bool { return false }}
+	fork := &bpf.ForkEvent{Head: head(bpf.KindFork)}
+	fork.Head.Control, fork.Head.Outcome, fork.Head.Mode = bpf.ControlForkBomb, bpf.OutcomeDetected, bpf.ModeDetect
+	var told []event.Event
+	s.take(bytesOf(fork), func(e event.Event) bool { told = append(told, e); return false })
+	if len(told) != 1 || told[0].Fork == nil || !told[0].Fork.Bomb {
+		t.Fatalf("%+v", told)
+	}
+	if d := told[0].Decision; d == nil || d.Rule != DetectionForkBomb || d.Effect != event.EffectAlert || !strings.Contains(d.Why, "processes more") {
+		t.Errorf("%+v", d)
 	}
 }
 
