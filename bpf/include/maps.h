@@ -34,7 +34,7 @@ MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct counter, KINDS * 2, 0);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 << 20);
+	__uint(max_entries, 4 << 20); // it lies in the agent's memory twice
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
