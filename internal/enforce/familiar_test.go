@@ -88,6 +88,8 @@ func TestKernelFamiliarExecutionsAreCounted(t *testing.T) {
 	g.until(func() { b.run(tiny, "same") })
 	g.wait("the execution before it was familiar", ran(tiny, "same"))
 
+	b.run(tiny, "mark") // what was told before it is read before it
+	g.wait("the mark", ran(tiny, "mark"))
 	told := g.executions(tiny, "same")
 	ends := g.untold(event.KindExit)
 	for range 10 {
