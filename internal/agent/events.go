@@ -109,8 +109,7 @@ func (a *Agent) finish(ctx context.Context, s seen) {
 		inc.Decision.Audit = true
 	}
 	a.look(ctx, inc)
-	a.throttle(&inc)
-	respond(ctx, &inc, a.engines)
+	a.carryOut(ctx, &inc)
 	a.stories.Finish(&inc)
 	if evidence.Wants(inc) {
 		a.keepLater(func(context.Context) error { return a.evidence.Note(inc) })

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ const samplePeriod = 5 * time.Second
 type resources struct {
 	groups   *resource.Cgroups
 	throttle *resource.Throttle
+
+	mu     sync.Mutex
+	paused map[string]bool // containers that were paused since they were measured last
 }
 
 // openResources gives nil where nothing can be measured. An error beside a
@@ -37,7 +41,32 @@ func openResources(dir string) (*resources, error) {
 		return nil, err
 	}
 	throttle, err := resource.OpenThrottle(groups, filepath.Join(dir, "throttled.json"))
-	return &resources{groups, throttle}, err
+	return &resources{groups: groups, throttle: throttle, paused: map[string]bool{}}, err
+}
+
+// carryOut does what an incident wants done, and records that.
+func (a *Agent) carryOut(ctx context.Context, inc *event.Incident) {
+	a.throttle(inc)
+	respond(ctx, inc, a.engines)
+	if a.resources == nil || inc.Container == nil {
+		return
+	}
+	for _, r := range inc.Responses {
+		if r.Effect == event.EffectPause && r.Done {
+			a.resources.mu.Lock()
+			a.resources.paused[inc.Container.ID] = true
+			a.resources.mu.Unlock()
+		}
+	}
+}
+
+// takePaused gives the containers that were paused since the call before.
+func (r *resources) takePaused() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.paused
+	r.paused = map[string]bool{}
+	return taken
 }
 
 // measured is what is known of one container's use. Owned by keepResources.
@@ -105,6 +134,7 @@ func (c *containers) runningIDs(but string) []string {
 func (a *Agent) measure(ctx context.Context, ids []string, known map[string]*measured) map[string]map[policy.Resource]uint64 {
 	used := map[string]map[policy.Resource]uint64{}
 	a.resources.groups.Find(ids)
+	paused := a.resources.takePaused()
 	for _, id := range ids {
 		if ctx.Err() != nil {
 			break
@@ -122,6 +152,12 @@ func (a *Agent) measure(ctx context.Context, ids []string, known map[string]*mea
 		}
 		used[id] = use.Amounts(m.last)
 		m.last = use
+		if use.Frozen || paused[id] { // once it goes on, it is judged anew
+			m.enforced, m.audited = resource.Judge{}, resource.Judge{}
+		}
+		if use.Frozen {
+			continue
+		}
 		if container.ID == "" {
 			container.ID = id
 		}

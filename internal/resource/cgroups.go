@@ -72,7 +72,7 @@ func mounts(r io.Reader) *Cgroups {
 			}
 		case "cgroup":
 			for _, option := range strings.Split(right[2], ",") {
-				if slices.Contains([]string{"cpu", "cpuacct", "memory", "pids", "blkio"}, option) && c.legacy[option] == "" {
+				if slices.Contains([]string{"cpu", "cpuacct", "memory", "pids", "blkio", "freezer"}, option) && c.legacy[option] == "" {
 					c.legacy[option] = left[4]
 				}
 			}

@@ -96,6 +96,20 @@ func TestMeasures(t *testing.T) {
 	b.uses("its writes are seen", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] > 1<<20 })
 }
 
+// TestSeesPauses: a paused container is known as such.
+func TestSeesPauses(t *testing.T) {
+	b := newBox(t)
+	for _, c := range []struct {
+		command string
+		frozen  bool
+	}{{"pause", true}, {"unpause", false}} {
+		b.engine.MustRun(t, c.command, b.id)
+		if got := b.read().Frozen; got != c.frozen {
+			t.Errorf("after %s: frozen %v", c.command, got)
+		}
+	}
+}
+
 // TestMeasuresNetwork sends packets out of an interface of a container's own
 // network.
 func TestMeasuresNetwork(t *testing.T) {

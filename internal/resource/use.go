@@ -22,6 +22,8 @@ type Use struct {
 	Totals map[policy.Resource]uint64
 	// Levels now: memory in bytes, pids, files.
 	Levels map[policy.Resource]uint64
+	// Frozen: the container is paused.
+	Frozen bool
 }
 
 // Want says what is read that costs more than the rest.
@@ -49,6 +51,7 @@ func (c *Cgroups) Read(id string, want Want) (Use, error) {
 		}
 		return u, err
 	}
+	u.Frozen = c.frozen(id)
 	c.readMemory(id, want.MemoryAbove, &u)
 	if dir, _, err := c.dir(id, "pids"); err == nil {
 		u.level(policy.ResourcePIDs, dir, "pids.current")
@@ -88,6 +91,19 @@ func (c *Cgroups) readCPU(id string, u *Use) error {
 		u.Totals[policy.ResourceCPU] = n
 	}
 	return err
+}
+
+func (c *Cgroups) frozen(id string) bool {
+	dir, legacy, err := c.dir(id, "freezer")
+	if err != nil {
+		return false
+	}
+	if !legacy {
+		n, err := field(filepath.Join(dir, "cgroup.events"), "frozen")
+		return err == nil && n == 1
+	}
+	state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
+	return err == nil && strings.TrimSpace(string(state)) != "THAWED"
 }
 
 // readMemory leaves out what of the file cache was not used for long, as
