@@ -294,7 +294,7 @@ func TestNoBPF(t *testing.T) {
 		}
 	}
 	// What needs no BPF is told all the same.
-	if r := find(t, d, event.ControlResources); r.Strength != event.StrengthPrevent && !r.Inconclusive && !strings.Contains(r.Why, "no such controller") {
+	if r := find(t, d, event.ControlResources); r.Strength != event.StrengthPreventLive && !r.Inconclusive && !strings.Contains(r.Why, "no such controller") {
 		t.Errorf("resources: %+v", r)
 	}
 }

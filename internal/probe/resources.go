@@ -36,8 +36,11 @@ func (p *prober) resourcesRow() event.Capability {
 	if len(acted) > 0 {
 		whys = append([]finding{{why: "held the canary: " + strings.Join(acted, ", ")}}, missing...)
 	}
-	if len(missing) == 0 {
-		return row(c, event.StrengthPrevent, "cgroup", whys...)
+	if _, err := os.Stat("/proc/pressure/cpu"); err != nil {
+		whys = append(whys, finding{why: "pressure on the host is not watched: the kernel does not account it (CONFIG_PSI, psi=1)"})
+	}
+	if len(missing) == 0 { // limits are written by the agent, when a container is above them
+		return row(c, event.StrengthPreventLive, "cgroup", whys...)
 	}
 	r := row(c, event.StrengthNone, "", whys...)
 	r.Fix = "enable the missing controllers: in cgroup.subtree_control of the v2 root, or by a v1 mount of each"

@@ -326,6 +326,11 @@ func nextSteps(inc store.Incident, policies string) []string {
 			"If not: see which program did it in the process tree, and replace the container."}
 	case d.Control == event.ControlNetwork && ev.Network != nil:
 		return append(networkStep(ev, d), "If not: see which program connected, and replace the container.")
+	case d.Control == event.ControlResources && d.Policy != "":
+		return []string{"If it needs that much: raise the limit in `run.resources` of " + named(d.Policy) + ".",
+			"If not: see what runs in it. What was throttled is let go when policy no longer wants it, what was paused by the engine's `unpause`."}
+	case d.Control == event.ControlResources:
+		return []string{"If nobody expects it: see what runs in the container. To hold it next time, set a limit under `run.resources`."}
 	case d.Control == event.ControlStart || d.Control == event.ControlImage:
 		return []string{"Each violated rule above says how to comply.", "If it must run meanwhile: add an exception with a reason and an end date to that policy."}
 	case d.Outcome == event.Detected:
