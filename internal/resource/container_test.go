@@ -58,19 +58,7 @@ func (b *box) read() resource.Use {
 // uses waits until the container's use is as it should be.
 func (b *box) uses(what string, ok func(map[policy.Resource]uint64) bool) {
 	b.t.Helper()
-	before := b.read()
-	for deadline := time.Now().Add(40 * time.Second); ; {
-		time.Sleep(500 * time.Millisecond) // the time that is measured
-		now := b.read()
-		amounts := now.Amounts(before)
-		if ok(amounts) {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("waited too long until %s: %v", what, amounts)
-		}
-		before = now
-	}
+	until(b.t, b.groups, b.id, what, ok)
 }
 
 // TestMeasures lets a container use each resource and looks whether it shows.

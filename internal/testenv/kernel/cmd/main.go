@@ -25,6 +25,7 @@ func suites() []kernel.Suite {
 		{Package: "./internal/testenv/kernel", Run: tests},
 		{Package: "./internal/probe", Run: tests},
 		{Package: "./internal/enforce", Run: tests},
+		{Package: "./internal/resource", Run: tests},
 	}
 }
 
