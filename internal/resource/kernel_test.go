@@ -56,10 +56,17 @@ func group(t *testing.T) (id string) {
 		t.Fatal(err)
 	}
 	id = hex.EncodeToString(raw)
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		for _, c := range []string{"cpu", "memory", "pids", "io"} {
-			if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+"+c), 0); err != nil {
-				t.Logf("controller %s: %v", c, err)
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} { // v2; hybrid has there what v1 has not
+		offered, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
+		if err != nil {
+			continue
+		}
+		for _, c := range strings.Fields(string(offered)) {
+			if !slices.Contains([]string{"cpu", "memory", "pids", "io"}, c) {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+"+c), 0); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
