@@ -106,6 +106,9 @@ type Options struct {
 	// and Sensor are then those of the type Unguarded. "": the kernel guards.
 	Unguarded string
 	Rules     *detect.Rules
+	// Pressure is the folder where the kernel tells what the host is short of; "":
+	// /proc/pressure.
+	Pressure  string
 	Uplink    Uplink
 	Questions Questioner // nil: nobody asks
 	// EventBytes bounds the events that are kept on disk; 0 is journal.DefaultBytes.

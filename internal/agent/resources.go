@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -327,7 +328,7 @@ func (a *Agent) hostPressure(ctx context.Context, k *pressureKeeper, used map[st
 	if k.off {
 		return
 	}
-	all, err := resource.ReadPressure(resource.PressureFolder)
+	all, err := resource.ReadPressure(cmp.Or(a.opts.Pressure, resource.PressureFolder))
 	if errors.Is(err, resource.ErrNoPressure) {
 		k.off = true
 		a.emit(ctx, a.resourceNotice(event.NoticeNoPressure, "", nil, "Pressure on this host is not watched: "+err.Error()+"."))
