@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,13 @@ const limits = `apiVersion: breakwater/v1
 kind: Policy
 metadata: {name: throttled}
 scope: container.name == "throttled"
+run:
+  resources: {cpu: 0.1, effect: throttle}
+---
+apiVersion: breakwater/v1
+kind: Policy
+metadata: {name: kept}
+scope: container.name == "kept"
 run:
   resources: {cpu: 0.1, effect: throttle}
 ---
@@ -64,12 +72,12 @@ func TestUpHoldsContainersToLimits(t *testing.T) {
 	h.start("--gate=no")
 	h.box("idle")
 	const loop, crowd = "while :; do :; done", "for i in 1 2 3 4 5 6; do sleep 600 & done; wait"
-	for name, script := range map[string]string{"throttled": loop, "paused": loop, "stopped": crowd, "audited": crowd} {
+	for name, script := range map[string]string{"throttled": loop, "kept": loop, "paused": loop, "stopped": crowd, "audited": crowd} {
 		h.engine.MustRun(t, "run", "-d", "--name", name, "--network=none", h.image, "sh", "-c", script)
 	}
 	free := h.quota("throttled")
 	h.apply(limits)
-	for name, want := range map[string]event.Effect{"throttled": event.EffectThrottle, "paused": event.EffectPause, "stopped": event.EffectStop} {
+	for name, want := range map[string]event.Effect{"throttled": event.EffectThrottle, "kept": event.EffectThrottle, "paused": event.EffectPause, "stopped": event.EffectStop} {
 		inc := h.excess(name)
 		if len(inc.Responses) != 1 || inc.Responses[0].Effect != want || !inc.Responses[0].Done {
 			t.Errorf("%s: %+v", name, inc.Responses)
@@ -106,6 +114,15 @@ func TestUpHoldsContainersToLimits(t *testing.T) {
 		if c := inc.Container; c != nil && c.Name == "idle" {
 			t.Errorf("of a container that rests: %s", inc.Sentence)
 		}
+	}
+
+	h.up.signal(syscall.SIGTERM)
+	h.up.wait(30 * time.Second)
+	if h.quota("kept") == free {
+		t.Error("Ctrl-C lifted the throttle")
+	}
+	if out, errs, code := h.run("unload", "--pin="+h.pin); code != exitOK || h.quota("kept") != free {
+		t.Errorf("unload left the quota %s: %d %s%s", h.quota("kept"), code, out, errs)
 	}
 }
 

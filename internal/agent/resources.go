@@ -41,7 +41,7 @@ func openResources(dir string) (*resources, error) {
 	if err != nil {
 		return nil, err
 	}
-	throttle, err := resource.OpenThrottle(groups, filepath.Join(dir, "throttled.json"))
+	throttle, err := resource.OpenThrottle(groups, filepath.Join(dir, resource.ThrottleFile))
 	return &resources{groups: groups, throttle: throttle, paused: map[string]bool{}}, err
 }
 

@@ -51,6 +51,9 @@ type Held struct {
 	Most      uint64
 }
 
+// ThrottleFile is the name of Throttle's file in an agent's folder.
+const ThrottleFile = "throttled.json"
+
 // OpenThrottle reads what an earlier agent left. path is a file of the agent's
 // folder.
 func OpenThrottle(groups *Cgroups, path string) (*Throttle, error) {
@@ -113,6 +116,15 @@ func (t *Throttle) Set(id string, l policy.Limit) (message string, err error) {
 		}
 	}
 	return message, t.save()
+}
+
+// LiftAll lifts everything that is held.
+func (t *Throttle) LiftAll() error {
+	var failed []error
+	for _, h := range t.Held() {
+		failed = append(failed, t.Lift(h.Container, h.Resource))
+	}
+	return errors.Join(failed...)
 }
 
 // Lift gives a container back what it had before, unless somebody else set
