@@ -226,3 +226,24 @@ func TestUnknownContainers(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestThrottlesWrites holds a container that writes past the cache, which both
+// versions of cgroups can.
+func TestThrottlesWrites(t *testing.T) {
+	b := newBox(t)
+	throttle, err := resource.OpenThrottle(b.groups, filepath.Join(t.TempDir(), resource.ThrottleFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := policy.Limit{Resource: policy.ResourceDiskWrites, Most: 1 << 20, Effect: event.EffectThrottle}
+	b.in("while :; do dd if=/dev/zero of=/big bs=1M count=4 oflag=direct; done")
+	b.uses("it writes", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] > 4<<20 })
+	if _, err := throttle.Set(b.id, limit); err != nil {
+		t.Fatal(err)
+	}
+	b.uses("it writes less", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] < 3<<20 })
+	if err := throttle.LiftAll(); err != nil {
+		t.Fatal(err)
+	}
+	b.uses("it writes as before", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] > 4<<20 })
+}

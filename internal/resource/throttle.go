@@ -188,10 +188,10 @@ func (t *Throttle) settings(id string, l policy.Limit) (all []setting, message s
 		all, err = cpuSettings(dir, legacy, l.Most)
 		return all, "", err
 	case l.Resource == policy.ResourceDiskWrites && legacy:
-		all, err = deviceSettings(dir, "blkio.throttle.io_service_bytes", "blkio.throttle.write_bps_device", most, "0")
+		all, err = deviceSettings(disks(), filepath.Join(dir, "blkio.throttle.write_bps_device"), most, "0")
 		return all, "On cgroup v1 this holds only writes that pass the cache by.", err
 	case l.Resource == policy.ResourceDiskWrites:
-		all, err = deviceSettings(dir, "io.stat", "io.max", "wbps="+most, "wbps=max")
+		all, err = deviceSettings(written(filepath.Join(dir, "io.stat")), filepath.Join(dir, "io.max"), "wbps="+most, "wbps=max")
 		return all, "", err
 	case l.Resource == policy.ResourcePIDs:
 		all, err = oneSetting(filepath.Join(dir, "pids.max"), most)
@@ -239,31 +239,58 @@ func cpuSettings(dir string, legacy bool, milli uint64) ([]setting, error) {
 	return all, nil
 }
 
-// deviceSettings limit every device that the container's account names.
-func deviceSettings(dir, account, file, most, none string) ([]setting, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, account))
-	if err != nil {
-		return nil, err
-	}
-	var all []setting
-	seen := map[string]bool{}
-	for line := range strings.Lines(string(raw)) {
-		device, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if !strings.Contains(device, ":") || seen[device] {
+// maxDisks bounds how many devices are limited.
+const maxDisks = 64
+
+// disks are the host's, as major:minor. The accounts of v1 name a device only
+// once something is limited on it.
+func disks() []string {
+	files, _ := filepath.Glob("/sys/block/*/dev") // the pattern is right
+	var all []string
+	for _, file := range files {
+		name := filepath.Base(filepath.Dir(file))
+		if strings.HasPrefix(name, "loop") || strings.HasPrefix(name, "ram") || strings.HasPrefix(name, "zram") || len(all) == maxDisks {
 			continue
 		}
-		seen[device] = true
-		s := setting{File: filepath.Join(dir, file), Device: device, Set: device + " " + most}
-		if s.Was, err = s.now(); err != nil {
+		if raw, err := os.ReadFile(file); err == nil {
+			all = append(all, strings.TrimSpace(string(raw)))
+		}
+	}
+	return all
+}
+
+// written are the devices in a container's account.
+func written(account string) []string {
+	raw, err := os.ReadFile(account)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for line := range strings.Lines(string(raw)) {
+		device, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.Contains(device, ":") && len(all) < maxDisks {
+			all = append(all, device)
+		}
+	}
+	return all
+}
+
+// deviceSettings limit each device.
+func deviceSettings(devices []string, file, most, none string) ([]setting, error) {
+	var all []setting
+	for _, device := range devices {
+		s := setting{File: file, Device: device, Set: device + " " + most}
+		was, err := s.now()
+		if err != nil {
 			return nil, err
 		}
-		if s.Was == "" {
+		if s.Was = was; was == "" {
 			s.Was = device + " " + none
 		}
 		all = append(all, s)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("its cgroup names no block device that it wrote to")
+		return nil, errors.New("no disk is known that it writes to")
 	}
 	return all, nil
 }
