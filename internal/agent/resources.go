@@ -282,7 +282,7 @@ func (a *Agent) throttle(inc *event.Incident) {
 		_, run := a.containers.peek(inc.Container.ID)
 		limit, ok := run.Resources.Limit(policy.Resource(use.Resource))
 		if err = errors.New("policy no longer wants it"); ok && limit.Effect == event.EffectThrottle && !run.Resources.Audit {
-			r.Message, err = a.resources.throttle.Set(inc.Container.ID, limit)
+			r.Message, err = a.resources.throttle.Set(inc.Container.ID, limit, run.Generation)
 		}
 	}
 	if r.Done = err == nil; err != nil {
@@ -301,6 +301,9 @@ func (a *Agent) liftThrottles(ctx context.Context, running []string) {
 		limit, ok := run.Resources.Limit(h.Resource)
 		if runs && ok && limit.Effect == event.EffectThrottle && limit.Most == h.Most && !run.Resources.Audit {
 			continue
+		}
+		if runs && run.Generation == h.Generation && !a.containers.isKnown(h.Container) {
+			continue // its engine is away: which policies are its own is to be seen
 		}
 		err := a.resources.throttle.Lift(h.Container, h.Resource)
 		a.problem("throttle "+short(h.Container), err)

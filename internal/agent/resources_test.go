@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/api"
+	"github.com/breakwater-sec/breakwater/internal/enforce"
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"github.com/breakwater-sec/breakwater/internal/policy"
+	"github.com/breakwater-sec/breakwater/internal/resource"
 	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
@@ -87,6 +90,48 @@ func TestHostsWithoutPressure(t *testing.T) {
 	s.start()
 	s.until("it is said", func() bool { return len(s.notices(event.NoticeNoPressure)) == 1 })
 	if said := s.notices(event.NoticeNoPressure)[0]; !strings.Contains(said, "psi=1") {
+		t.Error(said)
+	}
+}
+
+// TestThrottlesOfAnEarlierAgent: what an earlier agent held a container to stays
+// until it is known that policy does not want it.
+func TestThrottlesOfAnEarlierAgent(t *testing.T) {
+	engine := testenv.NeedDocker(t)
+	id := strings.TrimSpace(engine.MustRun(t, "run", "-d", "--network=none", engine.BusyboxImage(t), "sleep", "600"))
+	t.Cleanup(func() { engine.Remove(t, id) })
+	s := newSite(t)
+	groups, err := resource.OpenCgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups.Find([]string{id})
+	throttle, err := resource.OpenThrottle(groups, filepath.Join(s.dir, resource.ThrottleFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := throttle.Set(id, policy.Limit{Resource: policy.ResourcePIDs, Most: 33, Effect: event.EffectThrottle}, 1); err != nil {
+		t.Fatal(err)
+	}
+	held := func() int {
+		later, err := resource.OpenThrottle(groups, filepath.Join(s.dir, resource.ThrottleFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(later.Held())
+	}
+	s.kernel.known = []enforce.Guarded{{ID: id}}
+	s.opts.Pressure = t.TempDir()
+	s.start()
+	s.until("the agent has looked once", func() bool { return len(s.notices(event.NoticeNoPressure)) == 1 })
+	if held() != 1 || len(s.notices(event.NoticeThrottleLifted)) != 0 {
+		t.Errorf("of a container that nobody knows yet, the throttle is lifted: %q", s.notices(event.NoticeThrottleLifted))
+	}
+	s.engine.add(id, "web", nil)
+	s.appear(id)
+	s.until("the throttle is lifted", func() bool { return held() == 0 })
+	s.until("that is told", func() bool { return len(s.notices(event.NoticeThrottleLifted)) == 1 })
+	if said := s.notices(event.NoticeThrottleLifted)[0]; said != "`web` is no longer held to 33 processes and threads: policy does not want it any more." {
 		t.Error(said)
 	}
 }

@@ -136,7 +136,7 @@ func TestThrottles(t *testing.T) {
 		{Resource: policy.ResourcePIDs, Most: 4, Effect: event.EffectThrottle},
 		{Resource: policy.ResourceMemory, Most: 64 << 20, Effect: event.EffectThrottle},
 	} {
-		if _, err := throttle.Set(b.id, l); err != nil {
+		if _, err := throttle.Set(b.id, l, 7); err != nil {
 			t.Error(err)
 		}
 	}
@@ -149,14 +149,14 @@ func TestThrottles(t *testing.T) {
 			t.Errorf("%s still holds %s", name, was)
 		}
 	}
-	if _, err := throttle.Set(b.id, policy.Limit{Resource: policy.ResourceNetwork, Most: 1}); err == nil {
+	if _, err := throttle.Set(b.id, policy.Limit{Resource: policy.ResourceNetwork, Most: 1}, 7); err == nil {
 		t.Error("the network is throttled by nothing")
 	}
 	later, err := resource.OpenThrottle(b.groups, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := later.Held(); len(got) != 3 || got[0] != (resource.Held{Container: b.id, Resource: policy.ResourceCPU, Most: 100}) {
+	if got := later.Held(); len(got) != 3 || got[0] != (resource.Held{Container: b.id, Resource: policy.ResourceCPU, Most: 100, Generation: 7}) {
 		t.Errorf("a later agent knows %+v", got)
 	}
 	for _, h := range later.Held() {
@@ -182,7 +182,7 @@ func TestOthersSettingsStay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := throttle.Set(b.id, policy.Limit{Resource: policy.ResourcePIDs, Most: 50}); err != nil {
+	if _, err := throttle.Set(b.id, policy.Limit{Resource: policy.ResourcePIDs, Most: 50}, 7); err != nil {
 		t.Fatal(err)
 	}
 	b.engine.MustRun(t, "update", "--pids-limit=70", b.id)
@@ -238,7 +238,7 @@ func TestThrottlesWrites(t *testing.T) {
 	limit := policy.Limit{Resource: policy.ResourceDiskWrites, Most: 1 << 20, Effect: event.EffectThrottle}
 	b.in("while :; do dd if=/dev/zero of=/big bs=1M count=4 oflag=direct; done")
 	b.uses("it writes", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] > 4<<20 })
-	if _, err := throttle.Set(b.id, limit); err != nil {
+	if _, err := throttle.Set(b.id, limit, 7); err != nil {
 		t.Fatal(err)
 	}
 	b.uses("it writes less", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] < 3<<20 })

@@ -149,7 +149,7 @@ func TestKernelMeasuresAndThrottles(t *testing.T) {
 	}
 	before := contents(t, id)
 	for _, l := range limits {
-		if _, err := throttle.Set(id, l); err != nil {
+		if _, err := throttle.Set(id, l, 7); err != nil {
 			t.Error(err)
 		}
 	}

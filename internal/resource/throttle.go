@@ -30,8 +30,9 @@ type Throttle struct {
 
 // hold is one limit that is written into a container's group.
 type hold struct {
-	Most     uint64    `json:"most"`
-	Settings []setting `json:"settings"`
+	Most       uint64    `json:"most"`
+	Generation uint64    `json:"generation"`
+	Settings   []setting `json:"settings"`
 }
 
 // setting is one file of a group. Was is what is written to take Set back, Set
@@ -49,6 +50,8 @@ type Held struct {
 	Container string
 	Resource  policy.Resource
 	Most      uint64
+	// Generation of the policy that wanted it.
+	Generation uint64
 }
 
 // ThrottleFile is the name of Throttle's file in an agent's folder.
@@ -79,15 +82,15 @@ func (t *Throttle) Held() []Held {
 	var all []Held
 	for _, id := range slices.Sorted(maps.Keys(t.held)) {
 		for _, r := range slices.Sorted(maps.Keys(t.held[id])) {
-			all = append(all, Held{id, r, t.held[id][r].Most})
+			all = append(all, Held{id, r, t.held[id][r].Most, t.held[id][r].Generation})
 		}
 	}
 	return all
 }
 
-// Set holds a container to a limit. The message says what it does not hold on
+// Set holds a container to a limit that the policy of a generation wants. The message says what it does not hold on
 // this host.
-func (t *Throttle) Set(id string, l policy.Limit) (message string, err error) {
+func (t *Throttle) Set(id string, l policy.Limit, generation uint64) (message string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.lift(id, l.Resource); err != nil {
@@ -101,7 +104,7 @@ func (t *Throttle) Set(id string, l policy.Limit) (message string, err error) {
 		t.held[id] = map[policy.Resource]hold{}
 	}
 	// First what was there, so that an agent killed in between can undo it.
-	t.held[id][l.Resource] = hold{l.Most, settings}
+	t.held[id][l.Resource] = hold{l.Most, generation, settings}
 	if err := t.save(); err != nil {
 		delete(t.held[id], l.Resource)
 		return "", err
