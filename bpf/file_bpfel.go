@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FileMapAssigned      = "assigned"
-	FileMapBirths        = "births"
 	FileMapContainers    = "containers"
 	FileMapCounters      = "counters"
 	FileMapDecisions     = "decisions"
@@ -106,7 +105,6 @@ type FileProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FileMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -153,7 +151,6 @@ func (o *FileObjects) Close() error {
 // It can be passed to LoadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FileMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -176,7 +173,6 @@ type FileMaps struct {
 func (m *FileMaps) Close() error {
 	return _FileClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FileByHelperMapAssigned      = "assigned"
-	FileByHelperMapBirths        = "births"
 	FileByHelperMapContainers    = "containers"
 	FileByHelperMapCounters      = "counters"
 	FileByHelperMapDecisions     = "decisions"
@@ -106,7 +105,6 @@ type FileByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FileByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -153,7 +151,6 @@ func (o *FileByHelperObjects) Close() error {
 // It can be passed to LoadFileByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FileByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -176,7 +173,6 @@ type FileByHelperMaps struct {
 func (m *FileByHelperMaps) Close() error {
 	return _FileByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	LSMMapAssigned        = "assigned"
-	LSMMapBirths          = "births"
 	LSMMapContainers      = "containers"
 	LSMMapCounters        = "counters"
 	LSMMapDecisions       = "decisions"
@@ -96,7 +95,6 @@ type LSMProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -143,7 +141,6 @@ func (o *LSMObjects) Close() error {
 // It can be passed to LoadLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -166,7 +163,6 @@ type LSMMaps struct {
 func (m *LSMMaps) Close() error {
 	return _LSMClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

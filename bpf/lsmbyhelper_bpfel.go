@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	LSMByHelperMapAssigned        = "assigned"
-	LSMByHelperMapBirths          = "births"
 	LSMByHelperMapContainers      = "containers"
 	LSMByHelperMapCounters        = "counters"
 	LSMByHelperMapDecisions       = "decisions"
@@ -96,7 +95,6 @@ type LSMByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -143,7 +141,6 @@ func (o *LSMByHelperObjects) Close() error {
 // It can be passed to LoadLSMByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -166,7 +163,6 @@ type LSMByHelperMaps struct {
 func (m *LSMByHelperMaps) Close() error {
 	return _LSMByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	NetworkByHelperMapAssigned      = "assigned"
-	NetworkByHelperMapBirths        = "births"
 	NetworkByHelperMapContainers    = "containers"
 	NetworkByHelperMapCounters      = "counters"
 	NetworkByHelperMapDecisions     = "decisions"
@@ -101,7 +100,6 @@ type NetworkByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -147,7 +145,6 @@ func (o *NetworkByHelperObjects) Close() error {
 // It can be passed to LoadNetworkByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -169,7 +166,6 @@ type NetworkByHelperMaps struct {
 func (m *NetworkByHelperMaps) Close() error {
 	return _NetworkByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -105,7 +105,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	}
 	new.cgroup = w.cgroup;
 	remember(child, &new);
-	if (new.inside && born(w.cgroup, new.start, new.forks))
+	if (new.inside && born(w.container, new.start, new.forks))
 		tell_bomb(&w, parent);
 	return 0;
 }
@@ -257,7 +257,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (w.proc && w.proc->inside && w.proc->cgroup == w.cgroup) {
 		w.proc->told &= ~TOLD_NOW;
 		w.proc->shares = 0; // exec gives it a table of its own
-		ran(w.cgroup, w.proc);
+		ran(w.container, w.proc);
 	} else {
 		struct proc new = {.cgroup = w.cgroup, .inside = 1};
 
@@ -325,7 +325,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
 	if (w.proc)
-		died(w.cgroup, w.proc);
+		died(w.container, w.proc);
 	if (!forget(w.proc, READ(task, tgid))) {
 		n = counter_of(KIND_EXIT, OUTCOME_NONE);
 		if (n)

@@ -13,13 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type ProcessBirths struct {
-	_     structs.HostLayout
-	Since uint64
-	All   int32
-	Deep  int32
-}
-
 type ProcessConfig struct {
 	_           structs.HostLayout
 	HostMntns   uint64
@@ -39,6 +32,9 @@ type ProcessContainer struct {
 	StartedReal int64
 	Slot        uint32
 	Flags       uint32
+	Since       uint64
+	Born        int32
+	Deep        int32
 	Id          [64]uint8
 }
 
@@ -300,7 +296,6 @@ type ProcessWork struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ProcessMapAssigned        = "assigned"
-	ProcessMapBirths          = "births"
 	ProcessMapContainers      = "containers"
 	ProcessMapCounters        = "counters"
 	ProcessMapDecisions       = "decisions"
@@ -388,7 +383,6 @@ type ProcessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -444,7 +438,6 @@ func (o *ProcessObjects) Close() error {
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -468,7 +461,6 @@ type ProcessMaps struct {
 func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ProcessByHelperMapAssigned        = "assigned"
-	ProcessByHelperMapBirths          = "births"
 	ProcessByHelperMapContainers      = "containers"
 	ProcessByHelperMapCounters        = "counters"
 	ProcessByHelperMapDecisions       = "decisions"
@@ -105,7 +104,6 @@ type ProcessByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -161,7 +159,6 @@ func (o *ProcessByHelperObjects) Close() error {
 // It can be passed to LoadProcessByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -185,7 +182,6 @@ type ProcessByHelperMaps struct {
 func (m *ProcessByHelperMaps) Close() error {
 	return _ProcessByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	RightMapAssigned      = "assigned"
-	RightMapBirths        = "births"
 	RightMapContainers    = "containers"
 	RightMapCounters      = "counters"
 	RightMapDecisions     = "decisions"
@@ -89,7 +88,6 @@ type RightProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RightMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -135,7 +133,6 @@ func (o *RightObjects) Close() error {
 // It can be passed to LoadRightObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RightMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -157,7 +154,6 @@ type RightMaps struct {
 func (m *RightMaps) Close() error {
 	return _RightClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

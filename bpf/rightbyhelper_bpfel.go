@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	RightByHelperMapAssigned      = "assigned"
-	RightByHelperMapBirths        = "births"
 	RightByHelperMapContainers    = "containers"
 	RightByHelperMapCounters      = "counters"
 	RightByHelperMapDecisions     = "decisions"
@@ -89,7 +88,6 @@ type RightByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RightByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -135,7 +133,6 @@ func (o *RightByHelperObjects) Close() error {
 // It can be passed to LoadRightByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RightByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -157,7 +154,6 @@ type RightByHelperMaps struct {
 func (m *RightByHelperMaps) Close() error {
 	return _RightByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SyscallMapAssigned      = "assigned"
-	SyscallMapBirths        = "births"
 	SyscallMapContainers    = "containers"
 	SyscallMapCounters      = "counters"
 	SyscallMapDecisions     = "decisions"
@@ -88,7 +87,6 @@ type SyscallProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SyscallMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -135,7 +133,6 @@ func (o *SyscallObjects) Close() error {
 // It can be passed to LoadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SyscallMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -158,7 +155,6 @@ type SyscallMaps struct {
 func (m *SyscallMaps) Close() error {
 	return _SyscallClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SyscallByHelperMapAssigned      = "assigned"
-	SyscallByHelperMapBirths        = "births"
 	SyscallByHelperMapContainers    = "containers"
 	SyscallByHelperMapCounters      = "counters"
 	SyscallByHelperMapDecisions     = "decisions"
@@ -88,7 +87,6 @@ type SyscallByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SyscallByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -135,7 +133,6 @@ func (o *SyscallByHelperObjects) Close() error {
 // It can be passed to LoadSyscallByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SyscallByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -158,7 +155,6 @@ type SyscallByHelperMaps struct {
 func (m *SyscallByHelperMaps) Close() error {
 	return _SyscallByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SysctlMapAssigned      = "assigned"
-	SysctlMapBirths        = "births"
 	SysctlMapContainers    = "containers"
 	SysctlMapCounters      = "counters"
 	SysctlMapDecisions     = "decisions"
@@ -87,7 +86,6 @@ type SysctlProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SysctlMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -133,7 +131,6 @@ func (o *SysctlObjects) Close() error {
 // It can be passed to LoadSysctlObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SysctlMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -155,7 +152,6 @@ type SysctlMaps struct {
 func (m *SysctlMaps) Close() error {
 	return _SysctlClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

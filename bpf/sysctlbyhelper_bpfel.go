@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SysctlByHelperMapAssigned      = "assigned"
-	SysctlByHelperMapBirths        = "births"
 	SysctlByHelperMapContainers    = "containers"
 	SysctlByHelperMapCounters      = "counters"
 	SysctlByHelperMapDecisions     = "decisions"
@@ -87,7 +86,6 @@ type SysctlByHelperProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SysctlByHelperMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -133,7 +131,6 @@ func (o *SysctlByHelperObjects) Close() error {
 // It can be passed to LoadSysctlByHelperObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SysctlByHelperMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -155,7 +152,6 @@ type SysctlByHelperMaps struct {
 func (m *SysctlByHelperMaps) Close() error {
 	return _SysctlByHelperClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

@@ -17,7 +17,6 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	TraceMapAssigned      = "assigned"
-	TraceMapBirths        = "births"
 	TraceMapContainers    = "containers"
 	TraceMapCounters      = "counters"
 	TraceMapDecisions     = "decisions"
@@ -89,7 +88,6 @@ type TraceProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type TraceMapSpecs struct {
 	Assigned      *ebpf.MapSpec `ebpf:"assigned"`
-	Births        *ebpf.MapSpec `ebpf:"births"`
 	Containers    *ebpf.MapSpec `ebpf:"containers"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Decisions     *ebpf.MapSpec `ebpf:"decisions"`
@@ -135,7 +133,6 @@ func (o *TraceObjects) Close() error {
 // It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TraceMaps struct {
 	Assigned      *ebpf.Map `ebpf:"assigned"`
-	Births        *ebpf.Map `ebpf:"births"`
 	Containers    *ebpf.Map `ebpf:"containers"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Decisions     *ebpf.Map `ebpf:"decisions"`
@@ -157,7 +154,6 @@ type TraceMaps struct {
 func (m *TraceMaps) Close() error {
 	return _TraceClose(
 		m.Assigned,
-		m.Births,
 		m.Containers,
 		m.Counters,
 		m.Decisions,

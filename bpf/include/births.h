@@ -17,49 +17,36 @@
 
 // born counts a process, and says whether with it there are too many: at the very
 // moment, so that it is told about once a second at most while they stay.
-static __always_inline bool born(u64 cgroup, u64 now, u8 forks)
+static __always_inline bool born(struct container *c, u64 now, u8 forks)
 {
-	struct births *b = bpf_map_lookup_elem(&births, &cgroup);
-	struct births first = {.since = now, .all = 1};
 	bool bomb;
 
-	if (!b) {
-		bpf_map_update_elem(&births, &cgroup, &first, BPF_ANY);
-		return false;
+	if (now - c->since > SECOND) {
+		c->since = now;
+		c->born = 0;
+		c->deep = 0;
 	}
-	if (now - b->since > SECOND) {
-		b->since = now;
-		b->all = 0;
-		b->deep = 0;
-	}
-	bomb = __sync_fetch_and_add(&b->all, 1) == ALL_MOST;
-	if (forks >= FORKS_DEEP && __sync_fetch_and_add(&b->deep, 1) == DEEP_MOST)
+	bomb = __sync_fetch_and_add(&c->born, 1) == ALL_MOST;
+	if (forks >= FORKS_DEEP && __sync_fetch_and_add(&c->deep, 1) == DEEP_MOST)
 		bomb = true;
 	return bomb;
 }
 
 // ran: a process executed a program of its own, which ends its row of forks.
-static __always_inline void ran(u64 cgroup, struct proc *p)
+static __always_inline void ran(struct container *c, struct proc *p)
 {
-	struct births *b;
-
-	if (p->forks >= FORKS_DEEP) {
-		b = bpf_map_lookup_elem(&births, &cgroup);
-		if (b && p->start >= b->since)
-			__sync_fetch_and_add(&b->deep, -1);
-	}
+	if (p->forks >= FORKS_DEEP && p->start >= c->since)
+		__sync_fetch_and_add(&c->deep, -1);
 	p->forks = 0;
 }
 
-static __always_inline void died(u64 cgroup, struct proc *p)
+static __always_inline void died(struct container *c, struct proc *p)
 {
-	struct births *b = bpf_map_lookup_elem(&births, &cgroup);
-
-	if (!b || p->start < b->since)
+	if (p->start < c->since)
 		return; // it was not counted
-	__sync_fetch_and_add(&b->all, -1);
+	__sync_fetch_and_add(&c->born, -1);
 	if (p->forks >= FORKS_DEEP)
-		__sync_fetch_and_add(&b->deep, -1);
+		__sync_fetch_and_add(&c->deep, -1);
 }
 
 #endif

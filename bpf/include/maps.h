@@ -28,7 +28,6 @@ MAP(init_programs, BPF_MAP_TYPE_HASH, struct file_key, u32, 64, 0);
 MAP(seen, BPF_MAP_TYPE_LRU_HASH, struct seen_key, struct seen, 16384, 0);
 MAP(familiar, BPF_MAP_TYPE_HASH, u64, struct repeats, 8192, 0);
 MAP(strangers, BPF_MAP_TYPE_LRU_HASH, u32, struct stranger, 1024, 0);
-MAP(births, BPF_MAP_TYPE_LRU_HASH, u64, struct births, 8192, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, u64, struct flow, 8192, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct counter, KINDS * 2, 0);
 

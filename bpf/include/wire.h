@@ -107,6 +107,9 @@ struct container {
 	s64 started_real; // wall clock less one tick of the file systems' coarse clock
 	u32 slot;
 	u32 flags;
+	u64 since; // births.h: a moment, and how many of its processes were born since
+	s32 born;  // and live
+	s32 deep;  // of them by many forks in a row
 	u8 id[ID_LEN];
 };
 
@@ -123,14 +126,6 @@ struct proc {
 	u16 told;   // enum told
 	u8 shares;  // its table of descriptors is, or was, another process's too
 	u8 forks;   // in a row from one that executed its program to this one; at most 255
-};
-
-// How many processes of a container were born since a moment, less those that
-// ended: all, and those that came by FORKS_DEEP forks or more in a row.
-struct births {
-	u64 since;
-	s32 all;
-	s32 deep;
 };
 
 enum told {

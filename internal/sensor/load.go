@@ -61,7 +61,7 @@ type Options struct {
 type Objects struct {
 	Settings, Slots, Containers, Assigned, Procs *ebpf.Map
 	Paths, Networks, EngineSockets, InitPrograms *ebpf.Map
-	Leaves, Familiar, Strangers, Births          *ebpf.Map
+	Leaves, Familiar, Strangers                  *ebpf.Map
 	Counters, Seen, Flows, Events, Decisions     *ebpf.Map
 
 	Hierarchy Hierarchy
@@ -270,7 +270,7 @@ func (o *Objects) openMaps(specs []*ebpf.CollectionSpec) error {
 	wanted := map[string]**ebpf.Map{
 		"settings": &o.Settings, "slots": &o.Slots, "containers": &o.Containers, "assigned": &o.Assigned,
 		"procs": &o.Procs, "paths": &o.Paths, "networks": &o.Networks, "engine_sockets": &o.EngineSockets,
-		"init_programs": &o.InitPrograms, "leaves": &o.Leaves, "familiar": &o.Familiar, "strangers": &o.Strangers, "births": &o.Births,
+		"init_programs": &o.InitPrograms, "leaves": &o.Leaves, "familiar": &o.Familiar, "strangers": &o.Strangers,
 		"counters": &o.Counters, "seen": &o.Seen, "flows": &o.Flows, "events": &o.Events, "decisions": &o.Decisions,
 	}
 	for _, spec := range specs {
