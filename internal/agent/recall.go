@@ -122,9 +122,10 @@ func Matcher(where string, detections []byte) (func(event.Event) (api.Found, boo
 	if err != nil {
 		return nil, err
 	}
+	fire := rules.Replay()
 	return func(ev event.Event) (api.Found, bool) {
 		f := api.Found{Event: ev}
-		for _, r := range rules.Fire(ev) {
+		for _, r := range fire(ev) {
 			f.Fired = append(f.Fired, r.ID)
 		}
 		return f, len(f.Fired) > 0

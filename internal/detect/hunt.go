@@ -65,15 +65,21 @@ func LoadText(name string, text []byte) (*Rules, error) {
 	return rules, rules.add(env, name, text)
 }
 
-// Fire lists the detections that fire on an event, whatever policy says of them.
-func (rs *Rules) Fire(ev event.Event) []*Rule {
-	var fired []*Rule
-	for _, r := range rs.byKind[ev.Kind].asked(ev) {
-		if holds, err := r.when.Eval(variables(ev)); err == nil && holds {
-			fired = append(fired, r)
+// Replay returns a function that lists the detections which fire on an event,
+// whatever policy says of them. Those that count do so over the events that it is
+// given, which are to come in their order; it is safe for concurrent use.
+func (rs *Rules) Replay() func(ev event.Event) []*Rule {
+	counts := newCounts()
+	return func(ev event.Event) []*Rule {
+		var fired []*Rule
+		for _, r := range rs.byKind[ev.Kind].asked(ev) {
+			holds, err := r.when.Eval(variables(ev))
+			if err == nil && holds && (r.Count == nil || counts.reached(r, ev)) {
+				fired = append(fired, r)
+			}
 		}
+		return fired
 	}
-	return fired
 }
 
 // Tell is what the detection would say of an event.
