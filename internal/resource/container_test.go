@@ -79,7 +79,7 @@ func TestMeasures(t *testing.T) {
 	b.in("exec tail -c 104857600 /dev/zero") // keeps what it reads
 	b.uses("its memory grows", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceMemory] > 32<<20 })
 	b.in("while :; do :; done")
-	b.uses("a busy loop is seen", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 300 })
+	b.uses("a busy loop is seen", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 100 })
 	b.in("while :; do dd if=/dev/zero of=/big bs=1M count=64 conv=fsync; done")
 	b.uses("its writes are seen", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceDiskWrites] > 1<<20 })
 }
@@ -118,7 +118,7 @@ func TestMeasuresNetwork(t *testing.T) {
 	b.uses("its packets are seen", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceNetwork] > 30_000 })
 }
 
-// TestThrottles holds a busy container to half a core and few processes, and
+// TestThrottles holds a busy container to a fiftieth of a core and few processes, and
 // gives it back what it had; a later agent does the latter, too.
 func TestThrottles(t *testing.T) {
 	b := newBox(t)
@@ -130,9 +130,9 @@ func TestThrottles(t *testing.T) {
 	before := b.settings()
 	b.in("while :; do :; done")
 	b.in("while :; do :; done")
-	b.uses("it is busy", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 300 })
+	b.uses("it is busy", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 100 })
 	for _, l := range []policy.Limit{
-		{Resource: policy.ResourceCPU, Most: 100, Effect: event.EffectThrottle},
+		{Resource: policy.ResourceCPU, Most: 20, Effect: event.EffectThrottle},
 		{Resource: policy.ResourcePIDs, Most: 4, Effect: event.EffectThrottle},
 		{Resource: policy.ResourceMemory, Most: 64 << 20, Effect: event.EffectThrottle},
 	} {
@@ -140,8 +140,8 @@ func TestThrottles(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	b.uses("it is held to a tenth of a core", func(a map[policy.Resource]uint64) bool {
-		return a[policy.ResourceCPU] > 20 && a[policy.ResourceCPU] < 200
+	b.uses("it is held to a fiftieth of a core", func(a map[policy.Resource]uint64) bool {
+		return a[policy.ResourceCPU] > 0 && a[policy.ResourceCPU] < 60
 	})
 	held := b.settings()
 	for name, was := range before {
@@ -156,7 +156,7 @@ func TestThrottles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := later.Held(); len(got) != 3 || got[0] != (resource.Held{Container: b.id, Resource: policy.ResourceCPU, Most: 100, Generation: 7}) {
+	if got := later.Held(); len(got) != 3 || got[0] != (resource.Held{Container: b.id, Resource: policy.ResourceCPU, Most: 20, Generation: 7}) {
 		t.Errorf("a later agent knows %+v", got)
 	}
 	for _, h := range later.Held() {
@@ -169,7 +169,7 @@ func TestThrottles(t *testing.T) {
 			t.Errorf("%s holds %s, not %s as before", name, now, before[name])
 		}
 	}
-	b.uses("it is busy again", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 300 })
+	b.uses("it is busy again", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 100 })
 	if again, err := resource.OpenThrottle(b.groups, path); err != nil || len(again.Held()) != 0 {
 		t.Errorf("%v %+v", err, again.Held())
 	}

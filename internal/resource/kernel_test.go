@@ -140,10 +140,10 @@ func TestKernelMeasuresAndThrottles(t *testing.T) {
 	}
 	busy(t, id)
 	until(t, groups, id, "it is busy", func(a map[policy.Resource]uint64) bool {
-		return a[policy.ResourceCPU] > 300 && a[policy.ResourceMemory] > 90<<20 && a[policy.ResourcePIDs] >= 2 && a[policy.ResourceFiles] >= 100
+		return a[policy.ResourceCPU] > 100 && a[policy.ResourceMemory] > 90<<20 && a[policy.ResourcePIDs] >= 2 && a[policy.ResourceFiles] >= 100
 	})
 	limits := []policy.Limit{
-		{Resource: policy.ResourceCPU, Most: 100},
+		{Resource: policy.ResourceCPU, Most: 20},
 		{Resource: policy.ResourcePIDs, Most: 50},
 		{Resource: policy.ResourceMemory, Most: 256 << 20},
 	}
@@ -153,7 +153,7 @@ func TestKernelMeasuresAndThrottles(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	until(t, groups, id, "it is held", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] < 200 })
+	until(t, groups, id, "it is held", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] < 60 })
 	for name, held := range contents(t, id) {
 		if held == before[name] {
 			t.Errorf("%s still holds %s", name, held)
@@ -169,7 +169,7 @@ func TestKernelMeasuresAndThrottles(t *testing.T) {
 			t.Errorf("%s holds %s, not %s as before", name, now, before[name])
 		}
 	}
-	until(t, groups, id, "it is busy again", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 300 })
+	until(t, groups, id, "it is busy again", func(a map[policy.Resource]uint64) bool { return a[policy.ResourceCPU] > 100 })
 }
 
 // contents of the files that limits are written into.
