@@ -68,8 +68,10 @@ type Journal struct {
 	file   *os.File
 	out    *bufio.Writer
 	size   int64
+	whole  int64 // bytes of the file that a flush brought there
 	number uint64
 	held   map[event.Kind]uint64 // in out, and perhaps not in the file
+	said   map[event.Kind]uint64 // dropped, and the line that says so is in out only
 }
 
 // Open begins to write in a folder, which is made when it is not there. bytes
@@ -79,7 +81,7 @@ func Open(dir string, bytes int64) (*Journal, error) {
 		bytes = DefaultBytes
 	}
 	j := &Journal{dir: dir, maxBytes: max(bytes, MinBytes), waiting: make(chan event.Event, maxWaiting), done: make(chan struct{}),
-		offered: map[event.Kind]uint64{}, dropped: map[event.Kind]uint64{}, untold: map[event.Kind]uint64{}, held: map[event.Kind]uint64{}}
+		offered: map[event.Kind]uint64{}, dropped: map[event.Kind]uint64{}, untold: map[event.Kind]uint64{}, held: map[event.Kind]uint64{}, said: map[event.Kind]uint64{}}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -109,6 +111,7 @@ func (j *Journal) goOn(last segment) error {
 		return err
 	}
 	j.file, j.out, j.size = f, bufio.NewWriterSize(f, 64<<10), last.size
+	j.whole = last.size
 	end := make([]byte, 1)
 	if last.size == 0 {
 		return nil
@@ -204,12 +207,22 @@ func (j *Journal) tellLost() {
 		total += lost[kind]
 		words = append(words, fmt.Sprintf("%d %s", lost[kind], kind))
 	}
-	if total > 0 && !j.line(notice(NoticeLost, "events that came too fast are missing before this: "+strings.Join(words, ", "), total)) {
+	if total == 0 {
+		return
+	}
+	line := notice(NoticeLost, "events that came too fast, or found no room on the disk, are missing before this: "+strings.Join(words, ", "), total)
+	if !j.line(line) {
 		j.mu.Lock()
-		for kind, n := range lost {
-			j.untold[kind] += n
-		}
-		j.mu.Unlock()
+		defer j.mu.Unlock()
+		add(j.untold, lost)
+		return
+	}
+	add(j.said, lost)
+}
+
+func add(to, more map[event.Kind]uint64) {
+	for kind, n := range more {
+		to[kind] += n
 	}
 }
 
@@ -254,7 +267,7 @@ func (j *Journal) room(n int64) error {
 		return err
 	}
 	j.number++
-	j.file, j.out, j.size = f, bufio.NewWriterSize(f, 64<<10), 0
+	j.file, j.out, j.size, j.whole = f, bufio.NewWriterSize(f, 64<<10), 0, 0
 	return nil
 }
 
@@ -289,16 +302,28 @@ func (j *Journal) flush() {
 	err := j.out.Flush()
 	if err != nil {
 		j.mu.Lock()
-		for kind, n := range j.held {
-			j.dropped[kind] += n
-			j.untold[kind] += n
-		}
+		add(j.dropped, j.held)
+		delete(j.held, event.KindAgent) // mostly the journal's own: told again
+		add(j.untold, j.held)
+		add(j.untold, j.said)
 		j.mu.Unlock()
-		err = errors.Join(err, j.file.Close())
+		err = errors.Join(err, j.undo(), j.file.Close())
 		j.file = nil
 	}
+	j.whole = j.size
 	clear(j.held)
+	clear(j.said)
 	j.note(err)
+}
+
+// undo takes out of the file what a failed flush brought there, since it counts as
+// dropped. Nothing stays of a segment without a line: a disk that stays full would
+// collect them.
+func (j *Journal) undo() error {
+	if j.whole == 0 {
+		return os.Remove(j.file.Name())
+	}
+	return j.file.Truncate(j.whole)
 }
 
 // failed counts an event that could not be written.

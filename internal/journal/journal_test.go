@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/journal"
+	"github.com/breakwater-sec/breakwater/internal/testenv"
 )
 
 var noon = time.Now().UTC().Add(-time.Hour)
@@ -130,6 +132,64 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 	}
 	if uint64(len(all))+dropped != many || seen.Missing != dropped {
 		t.Errorf("%d stored and %d dropped of %d; the journal tells of %d", len(all), dropped, many, seen.Missing)
+	}
+}
+
+// TestAFullDisk: what finds no room is counted, and told once there is room again;
+// trying leaves no heap of empty segments.
+func TestAFullDisk(t *testing.T) {
+	testenv.NeedRoot(t)
+	disk := t.TempDir()
+	if err := syscall.Mount("breakwater-test", disk, "tmpfs", 0, "size=2m"); err != nil {
+		testenv.Missing(t, "a file system of its own: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	dir := filepath.Join(disk, "events")
+	j, err := journal.Open(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	dropped := func() (n uint64) {
+		for _, a := range j.Accounts() {
+			if a.Kind == event.KindExec {
+				n = a.Dropped
+			}
+		}
+		return n
+	}
+	many := 0
+	for dropped() < 50 {
+		before := dropped()
+		j.Add(ev(many))
+		many++
+		if many > 20 { // the last page of the first segment had room for some
+			for deadline := time.Now().Add(20 * time.Second); dropped() == before; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("event %d is neither kept nor counted: %v", many, j.Err())
+				}
+			}
+		}
+	}
+	if j.Err() == nil {
+		t.Error("a full disk is no problem")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	j.Add(ev(many))
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	all, seen := keys(t, dir, time.Time{})
+	if uint64(len(all))+dropped() != uint64(many+1) || seen.Missing != dropped() {
+		t.Errorf("%d stored and %d dropped of %d; the journal tells of %d", len(all), dropped(), many+1, seen.Missing)
+	}
+	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 3 {
+		t.Errorf("%d segments: %v", len(files), err)
 	}
 }
 
