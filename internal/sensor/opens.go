@@ -121,19 +121,31 @@ func (o *opens) answer(m *unix.FanotifyEventMetadata) {
 	}
 }
 
-// tell passes on what was asked about. What was decided is never left out; of the
-// rest what finds no room is counted.
+// tellWithin is how long whoever opens a file next waits for room to tell of a
+// decision: a handler that takes longer may itself wait for one of those openings.
+const tellWithin = 5 * time.Second
+
+// tell passes on what was asked about; what finds no room is counted. What was
+// decided waits for room first, and is left to the next agent, in the journal, when
+// there is none for so long.
 func (o *opens) tell(ev event.Event) {
 	o.sensor.objects.asked.Add(1)
-	if ev.Decision != nil {
-		o.told <- ev
-		return
-	}
 	select {
 	case o.told <- ev:
+		return
 	default:
+	}
+	if ev.Decision == nil {
 		o.sensor.objects.untold.Add(1)
 		o.sensor.journal.dealt()
+		return
+	}
+	patience := time.NewTimer(tellWithin)
+	defer patience.Stop()
+	select {
+	case o.told <- ev:
+	case <-patience.C:
+		o.sensor.objects.untold.Add(1)
 	}
 }
 
