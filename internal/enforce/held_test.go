@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/breakwater-sec/breakwater/internal/event"
+	"golang.org/x/sys/unix"
 )
 
 // TestKernelAHeldUpHandlerHoldsUpNoOpening: the handler may itself wait for somebody
@@ -71,4 +72,24 @@ func askedAbout(t *testing.T, g *guard) uint64 {
 		}
 	}
 	return 0
+}
+
+// TestKernelOneFileInTwoContainers: a volume has a name of its own in each container,
+// and each is held to its rules about that name.
+func TestKernelOneFileInTwoContainers(t *testing.T) {
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	again := t.TempDir()
+	if err := unix.Mount(dir+"/secret", again, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(again, unix.MNT_DETACH) })
+	other := g.box(assign(t, g, fileRules(event.EffectBlock, again+"/**", ""))).lived()
+	for deadline := time.Now().Add(20 * time.Second); !stopped(other.act("read %s/key", again)); {
+		if time.Now().After(deadline) {
+			t.Fatalf("the rules do not come into force:\n%s", g.told())
+		}
+	}
+	if r := b.act("read %s/secret/key", dir); !stopped(r) {
+		t.Errorf("in the first container: %+v\n%s", r, g.told())
+	}
 }

@@ -36,14 +36,20 @@ type opens struct {
 	changes *changes // nil: this kernel cannot tell of them
 
 	mu    sync.Mutex
-	files map[bpf.FileKey]marked
+	files map[markKey]marked
+}
+
+// markKey is a file for one container: several may have it, under other names.
+type markKey struct {
+	file  bpf.FileKey
+	owner string // the container that it was found in; "": a file of the host
 }
 
 // marked is what a marked file, or folder, is asked about for.
 type marked struct {
 	path    string // as containers name it; of a folder with a slash at its end
 	control uint8  // bpf.NoControl: it is only told
-	owner   string // the container that it was found in
+	owner   string // as in markKey
 	ruled   bool   // it is not told, unless a rule of policy says something about it
 }
 
@@ -57,7 +63,7 @@ func newOpens(s *Sensor) (*opens, error) {
 	}
 	return &opens{
 		sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), told: make(chan event.Event, 1024),
-		changes: newChanges(s), files: map[bpf.FileKey]marked{},
+		changes: newChanges(s), files: map[markKey]marked{},
 	}, nil
 }
 
@@ -219,8 +225,10 @@ func (o *opens) decide(ev *event.Event, control uint8, rule uint16, c bpf.Contai
 func (o *opens) known(fd int, st *unix.Stat_t, container string) (what marked, path string, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if what, ok = o.files[fileKey(st)]; ok {
-		return what, what.path, !strings.HasSuffix(what.path, "/")
+	for _, owner := range []string{"", container} { // what means escape counts under any name
+		if what, ok = o.files[markKey{fileKey(st), owner}]; ok {
+			return what, what.path, !strings.HasSuffix(what.path, "/")
+		}
 	}
 	// The name begins at the root of some mount: its end tells the folder.
 	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
@@ -253,10 +261,11 @@ func (o *opens) mark(fd int, m marked) error {
 	} else if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil // opening a pipe or a device for an answer would wait, or act
 	}
+	key := markKey{fileKey(&st), m.owner}
 	o.mu.Lock()
 	full := len(o.files) >= maxMarks
-	if before, known := o.files[fileKey(&st)]; !full && (!known || !m.ruled || before.owner != m.owner) {
-		o.files[fileKey(&st)] = m
+	if _, known := o.files[key]; !full && (!known || !m.ruled) {
+		o.files[key] = m
 	}
 	o.mu.Unlock()
 	if full {
@@ -265,7 +274,7 @@ func (o *opens) mark(fd int, m marked) error {
 	err := unix.FanotifyMark(int(o.group.Fd()), unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		o.mu.Lock()
-		delete(o.files, fileKey(&st))
+		delete(o.files, key)
 		o.mu.Unlock()
 	}
 	return err
@@ -291,8 +300,8 @@ func elsewhere(fd int) bool {
 func (o *opens) forget(container string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for key, m := range o.files {
-		if m.owner == container {
+	for key := range o.files {
+		if key.owner == container {
 			delete(o.files, key)
 		}
 	}
