@@ -127,9 +127,19 @@ func (s *Server) Detections(ctx context.Context) ([]web.Detection, error) {
 	return all, nil
 }
 
+// otherTitle is of what no file of a detection tells: controls of policies, and what
+// agents find by themselves.
 func otherTitle(id string) string {
 	if control, ok := strings.CutPrefix(id, "policy."); ok {
 		return "Decisions of policies about " + control
+	}
+	switch id {
+	case "network-indicator":
+		return "Contact with a known malicious peer or name"
+	case "resource-leap":
+		return "A container that used far more than ever"
+	case "host-pressure":
+		return "A container that presses on its host"
 	}
 	return "Of another version, or brought by intelligence"
 }

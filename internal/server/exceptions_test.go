@@ -89,6 +89,16 @@ func TestExceptions(t *testing.T) {
 			t.Errorf("%s does not say %q:\n%s", path, want, text)
 		}
 	}
+	// What agents find without a detection's file has a title, too.
+	for n, id := range []string{"resource-leap", "host-pressure", "network-indicator"} {
+		inc := event.Incident{Key: id, Time: time.Now(), Title: "One of " + id, Detection: id, Severity: event.SeverityLow}
+		if err := s.Ingest(t.Context(), storetest.Batch(agent, storetest.Record(t, uint64(300+n), api.RecordIncident, id, inc))); err != nil {
+			t.Fatal(err)
+		}
+		if status, text := c.call("GET", "/api/v1/detections/"+id, "", nil); status != http.StatusOK || strings.Contains(text, "another version") {
+			t.Errorf("%s: %d %s", id, status, text)
+		}
+	}
 	if status, _ := c.call("DELETE", fmt.Sprintf("/api/v1/exceptions/%d?reason=moved", x.ID), "", nil); status >= 300 || len(bundle().Exceptions) != 0 {
 		t.Errorf("taken back: %d %+v", status, bundle().Exceptions)
 	}
