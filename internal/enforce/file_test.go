@@ -1,6 +1,8 @@
 package enforce_test
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -377,5 +379,138 @@ func TestKernelFileRulesAboutNames(t *testing.T) {
 	e := g.wait("the removal", func(e event.Event) bool { return e.File != nil && e.File.Act == "remove" && e.Decision != nil })
 	if !strings.Contains(e.Decision.Why, "removed") || e.Decision.Control != event.ControlFileWrite {
 		t.Errorf("decision: %+v", e.Decision)
+	}
+}
+
+// A file that two containers know by different names is each one's by its own.
+func TestKernelFileRulesOfFilesThatAreShared(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	if err := os.Symlink(dir+"/secret", dir+"/alias"); err != nil {
+		t.Fatal(err)
+	}
+	other := g.box(assign(t, g, fileRules(event.EffectBlock, dir+"/alias/**", ""))).lived()
+	if !g.Objects().Tier1 { // there the name of a link is none
+		deadline := time.Now().Add(20 * time.Second)
+		for !stopped(other.act("read %s/alias/key", dir)) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the other's rules do not come into force:\n%s", g.told())
+			}
+		}
+	}
+	if r := b.act("read %s/secret/key", dir); !stopped(r) {
+		t.Errorf("a denied file that another container names otherwise: %+v\n%s", r, g.told())
+	}
+}
+
+// What is watched under one name, and denied under another, is denied.
+func TestKernelFileRulesOfFilesThatAreWatched(t *testing.T) {
+	needKernel(t)
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/run", 0o755), os.WriteFile(dir+"/run/token", []byte("x"), 0o644), os.Symlink(dir+"/run", dir+"/var"), os.WriteFile(dir+"/free", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuard(t)
+	if err := g.Watch(dir + "/var/*"); err != nil {
+		t.Fatal(err)
+	}
+	run := fileRules(event.EffectBlock, dir+"/run/*", dir+"/free")
+	b := g.box(assign(t, g, run)).lived()
+	deadline := time.Now().Add(20 * time.Second)
+	for _, act := range []string{"openwrite %s/free", "read %s/run/token"} {
+		for !stopped(b.act(act, dir)) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s goes on:\n%s", act, g.told())
+			}
+		}
+	}
+}
+
+// A file has another number after it was copied up, when its links are broken by that.
+func TestKernelFileRulesOfFilesThatAreCopiedUp(t *testing.T) {
+	needKernel(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(dir+"/"+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(dir+"/lower/secret", []byte("x"), 0o644), os.Link(dir+"/lower/secret", dir+"/lower/second")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+		testenv.Missing(t, "needs overlay file systems: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
+	g := newGuard(t)
+	b := g.box(assign(t, g, fileRules(event.EffectBlock, dir+"/merged/secret", ""))).lived()
+	deadline := time.Now().Add(20 * time.Second)
+	for !stopped(b.act("read %s/merged/secret", dir)) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the rules do not come into force:\n%s", g.told())
+		}
+	}
+	b.act("chmod %s/merged/secret", dir) // refused on tier 1
+	if r := b.act("read %s/merged/secret", dir); !stopped(r) {
+		t.Errorf("a denied file that was copied up: %+v\n%s", r, g.told())
+	}
+}
+
+// Of a folder with many files all keep what holds for them, under other names too.
+func TestKernelFileRulesOfManyFiles(t *testing.T) {
+	needKernel(t)
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/secret", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const many = 600
+	for i := range many {
+		if err := os.WriteFile(fmt.Sprintf("%s/secret/%d", dir, i), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGuard(t)
+	b := g.box(assign(t, g, fileRules(event.EffectBlock, dir+"/secret/**", ""))).lived()
+	deadline := time.Now().Add(20 * time.Second)
+	for i := 0; i < many; i += 20 {
+		name := fmt.Sprintf("%s/other%d", dir, i)
+		if r := b.act("link %s/secret/%d %s", dir, i, name); g.Objects().Tier1 {
+			if !stopped(r) {
+				t.Errorf("a denied file got another name: %+v", r)
+			}
+			continue
+		}
+		for !stopped(b.act("read %s", name)) {
+			if time.Now().After(deadline) {
+				t.Fatalf("a denied file is read by another name, %s", name)
+			}
+		}
+	}
+}
+
+// A name of more bytes than the kernel's programs compare is below the folders that it
+// is below.
+func TestKernelFileRulesOfLongNames(t *testing.T) {
+	needKernel(t)
+	dir := t.TempDir()
+	long := dir + "/secret/" + strings.Repeat("l", 200) + "/" + strings.Repeat("m", 200)
+	if err := errors.Join(os.MkdirAll(long, 0o755), os.WriteFile(long+"/key", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuard(t)
+	if g.Objects().Tier1 {
+		t.Log("tier 1 does not refuse these; docs/policy.md says so")
+		return
+	}
+	b := g.box(assign(t, g, fileRules(event.EffectBlock, dir+"/secret/**", ""))).lived()
+	deadline := time.Now().Add(20 * time.Second)
+	for !stopped(b.act("read %s/key", long)) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a denied file of a long name is read:\n%s", g.told())
+		}
 	}
 }

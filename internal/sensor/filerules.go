@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,10 +20,9 @@ func (o *Objects) fileRule(c *bpf.Container, slot *bpf.Slot, path string, write 
 		return bpf.NoControl, 0
 	}
 	key := bpf.PathKey{Slot: bpf.FilesSlot + c.Slot}
-	if len(path) >= len(key.Path) {
-		return bpf.NoControl, 0
-	}
-	key.Prefixlen = uint32(4+copy(key.Path[:], path)+1) * 8
+	// A file's key ends in its NUL. Of a path that is too long the folders of rules
+	// are among what there is room for.
+	key.Prefixlen = uint32(4+min(copy(key.Path[:], path)+1, len(key.Path))) * 8
 	var r bpf.PathRule
 	if o.Paths.Lookup(key, &r) != nil {
 		return bpf.NoControl, 0
@@ -39,6 +39,30 @@ func (o *Objects) fileRule(c *bpf.Container, slot *bpf.Slot, path string, write 
 		return bpf.ControlFilesAudited, 0
 	}
 	return bpf.NoControl, 0
+}
+
+// ruleOf holds every name that an opened file is known by against the rules of its
+// container: those that it was marked under, and the one that it was opened by. A
+// file has another number after it was copied into an overlay's upper layer, and
+// rules may name it by another way than what is watched.
+func (o *opens) ruleOf(fd int, what []marked, c *bpf.Container, slot *bpf.Slot, write bool) (path string, control uint8, rule uint16) {
+	control = bpf.NoControl
+	if slot.Flags&bpf.SlotFileRules == 0 {
+		return "", control, 0
+	}
+	if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil {
+		what = append(what, marked{path: strings.TrimSuffix(name, " (deleted)")})
+	}
+	for _, m := range what {
+		found, by := o.sensor.objects.fileRule(c, slot, m.path, write)
+		if found == bpf.ControlFiles || found != bpf.NoControl && control == bpf.NoControl {
+			path, control, rule = m.path, found, by
+		}
+		if control == bpf.ControlFiles {
+			break
+		}
+	}
+	return path, control, rule
 }
 
 // ruled lists what a slot's rules about files speak of: files, and folders with a

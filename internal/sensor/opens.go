@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,13 +37,7 @@ type opens struct {
 	changes *changes // nil: this kernel cannot tell of them
 
 	mu    sync.Mutex
-	files map[markKey]marked
-}
-
-// markKey is a file for one container: several may have it, under other names.
-type markKey struct {
-	file  bpf.FileKey
-	owner string // the container that it was found in; "": a file of the host
+	files map[bpf.FileKey][]marked // of one file one mark for each container and name
 }
 
 // marked is what a marked file, or folder, is asked about for.
@@ -53,8 +48,12 @@ type marked struct {
 	ruled   bool   // it is not told, unless a rule of policy says something about it
 }
 
-// maxMarks bounds how many files are kept in the kernel's memory for it.
-const maxMarks = 16384
+// maxMarks bounds how many files are kept in the kernel's memory for it, and maxNames
+// for how many containers and names one of them is asked about.
+const (
+	maxMarks = 16384
+	maxNames = 64
+)
 
 func newOpens(s *Sensor) (*opens, error) {
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_REPORT_TID, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
@@ -63,7 +62,7 @@ func newOpens(s *Sensor) (*opens, error) {
 	}
 	return &opens{
 		sensor: s, group: os.NewFile(uintptr(fd), "fanotify"), told: make(chan event.Event, 1024),
-		changes: newChanges(s), files: map[markKey]marked{},
+		changes: newChanges(s), files: map[bpf.FileKey][]marked{},
 	}, nil
 }
 
@@ -167,31 +166,33 @@ func (o *opens) judge(fd, tid int) (*event.Event, uint32) {
 	if !ok {
 		return nil, unix.FAN_ALLOW
 	}
-	what, path, ok := o.known(fd, &st, text(c.Id[:]))
-	if !ok {
-		return nil, unix.FAN_ALLOW
-	}
+	what := o.known(fd, &st, text(c.Id[:]))
 	write, sure := opensForWriting(tid)
-	if control, rule := o.sensor.objects.fileRule(&c, &slot, path, write); control != bpf.NoControl && what.control == bpf.NoControl {
+	asked := func(path string, control uint8, rule uint16) (*event.Event, uint32) {
 		ev := o.sensor.opened(pid, c, &st, path, write, filesystemOf(fd))
-		if ev == nil {
+		switch {
+		case ev != nil && control != bpf.NoControl:
+			return o.decide(ev, control, rule, c, slot)
+		case control != bpf.NoControl:
 			return nil, unix.FAN_DENY // it ended meanwhile
 		}
-		return o.decide(ev, control, rule, c, slot)
-	}
-	if what.ruled {
-		return nil, unix.FAN_ALLOW
-	}
-	if what.control == bpf.NoControl {
-		write = write && sure
-	} else if sure && !write {
-		return nil, unix.FAN_ALLOW
-	}
-	ev := o.sensor.opened(pid, c, &st, path, write, filesystemOf(fd))
-	if ev == nil || what.control == bpf.NoControl {
 		return ev, unix.FAN_ALLOW
 	}
-	return o.decide(ev, what.control, 0, c, slot)
+	for _, m := range what {
+		if m.control != bpf.NoControl && (write || !sure) {
+			return asked(m.path, m.control, 0)
+		}
+	}
+	if path, control, rule := o.ruleOf(fd, what, &c, &slot, write); control != bpf.NoControl {
+		return asked(path, control, rule)
+	}
+	for _, m := range what {
+		if m.control == bpf.NoControl && !m.ruled {
+			write = write && sure
+			return asked(m.path, bpf.NoControl, 0)
+		}
+	}
+	return nil, unix.FAN_ALLOW
 }
 
 // filesystemOf is the kernel's number for the kind of file system; 0 when it does
@@ -220,39 +221,52 @@ func (o *opens) decide(ev *event.Event, control uint8, rule uint16, c bpf.Contai
 	return ev, verdict
 }
 
-// known finds what a file is asked about for: by its own mark, or by that of the
-// folder that it was put into later.
-func (o *opens) known(fd int, st *unix.Stat_t, container string) (what marked, path string, ok bool) {
+// known finds what a file is asked about for in a container: by its own marks, or by
+// that of the folder that it was put into later. Another container's marks of the same
+// file are that one's: it may know it by another name.
+func (o *opens) known(fd int, st *unix.Stat_t, container string) (list []marked) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, owner := range []string{"", container} { // what means escape counts under any name
-		if what, ok = o.files[markKey{fileKey(st), owner}]; ok {
-			return what, what.path, !strings.HasSuffix(what.path, "/")
+	for _, m := range o.files[fileKey(st)] {
+		if (m.owner == container || m.owner == "") && !strings.HasSuffix(m.path, "/") {
+			list = append(list, m)
 		}
+	}
+	if len(list) > 0 {
+		return list
 	}
 	// The name begins at the root of some mount: its end tells the folder.
 	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
-		return what, "", false
+		return nil
 	}
 	folder, base := filepath.Split(name)
-	for _, m := range o.files {
-		if m.owner == container && strings.HasSuffix(m.path, "/") && strings.HasSuffix(folder, m.path) {
-			return m, m.path + base, true
+	for _, marks := range o.files {
+		for _, m := range marks {
+			if m.owner == container && strings.HasSuffix(m.path, "/") && strings.HasSuffix(folder, m.path) {
+				m.path += base
+				return []marked{m}
+			}
 		}
 	}
-	return what, "", false
+	return nil
 }
 
 func fileKey(st *unix.Stat_t) bpf.FileKey {
 	return bpf.FileKey{Ino: st.Ino, Dev: KernelDevice(st.Dev)}
 }
 
+// errElsewhere is of files that the kernel is not asked about.
+var errElsewhere = errors.New("its file system answers by a program or another machine")
+
 // mark asks the kernel about a file that a descriptor (O_PATH) names.
 func (o *opens) mark(fd int, m marked) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || elsewhere(fd) {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return err
+	}
+	if elsewhere(fd) {
+		return errElsewhere
 	}
 	mask := uint64(unix.FAN_OPEN_PERM)
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -261,23 +275,40 @@ func (o *opens) mark(fd int, m marked) error {
 	} else if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil // opening a pipe or a device for an answer would wait, or act
 	}
-	key := markKey{fileKey(&st), m.owner}
-	o.mu.Lock()
-	full := len(o.files) >= maxMarks
-	if _, known := o.files[key]; !full && (!known || !m.ruled) {
-		o.files[key] = m
-	}
-	o.mu.Unlock()
-	if full {
-		return fmt.Errorf("more than %d files to ask about", maxMarks)
+	if err := o.add(fileKey(&st), m); err != nil {
+		return err
 	}
 	err := unix.FanotifyMark(int(o.group.Fd()), unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
-		o.mu.Lock()
-		delete(o.files, key)
-		o.mu.Unlock()
+		o.drop(fileKey(&st), func(other marked) bool { return other == m })
 	}
 	return err
+}
+
+// add notes what a file is asked about for.
+func (o *opens) add(key bpf.FileKey, m marked) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	marks, known := o.files[key]
+	switch {
+	case slices.Contains(marks, m):
+		return nil
+	case !known && len(o.files) >= maxMarks:
+		return fmt.Errorf("more than %d files to ask about", maxMarks)
+	case len(marks) >= maxNames:
+		return fmt.Errorf("%s: more than %d containers and names to ask about it for", m.path, maxNames)
+	}
+	o.files[key] = append(marks, m)
+	return nil
+}
+
+// drop forgets marks of a file.
+func (o *opens) drop(key bpf.FileKey, which func(marked) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.files[key] = slices.DeleteFunc(o.files[key], which); len(o.files[key]) == 0 {
+		delete(o.files, key)
+	}
 }
 
 // elsewhere: somebody else answers for the file, a program or another machine, and
@@ -300,8 +331,8 @@ func elsewhere(fd int) bool {
 func (o *opens) forget(container string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for key := range o.files {
-		if key.owner == container {
+	for key, marks := range o.files {
+		if o.files[key] = slices.DeleteFunc(marks, func(m marked) bool { return m.owner == container }); len(o.files[key]) == 0 {
 			delete(o.files, key)
 		}
 	}
@@ -324,7 +355,7 @@ func (o *opens) markReleaseAgents() error {
 		if err != nil {
 			continue // a hierarchy without one
 		}
-		if err := o.mark(fd, marked{path: path, control: bpf.ControlReleaseAgent}); err != nil {
+		if err := o.mark(fd, marked{path: path, control: bpf.ControlReleaseAgent}); err != nil && !errors.Is(err, errElsewhere) {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 		}
 		_ = unix.Close(fd)
@@ -359,7 +390,10 @@ func (o *opens) markBelow(root int, path string, m marked) error {
 	return o.markChildren(fd, m)
 }
 
-// maxChildren bounds how many files of one folder are marked one by one.
+// maxChildren bounds how many files of one folder are marked one by one because they
+// are watched. The others are known by the folder that they lie in. Of those that
+// policy speaks of all are, as many as there is room for: a file keeps its mark under
+// a name in another folder, too.
 const maxChildren = 256
 
 // markChildren marks the files that a folder holds, each under its own name.
@@ -370,27 +404,38 @@ func (o *opens) markChildren(fd int, m marked) error {
 	}
 	folder := os.NewFile(uintptr(dir), m.path)
 	defer folder.Close()
-	names, err := folder.Readdirnames(maxChildren)
+	var missed error
+	for {
+		names, err := folder.Readdirnames(maxChildren)
+		if err != nil {
+			return missed // no folder, or its end
+		}
+		for _, name := range names {
+			if err := o.markChild(fd, name, m); errors.Is(err, errElsewhere) {
+				missed = err
+			} else if err != nil {
+				return err
+			}
+		}
+		if !m.ruled {
+			return nil
+		}
+	}
+}
+
+// markChild marks one entry of a folder, if it is a file.
+func (o *opens) markChild(folder int, name string, m marked) error {
+	child, err := unix.Openat(folder, name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil // no folder, or an empty one
+		return nil // gone meanwhile
 	}
-	for _, name := range names {
-		child, err := unix.Openat(fd, name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			continue // gone meanwhile
-		}
-		of := m
-		of.path = filepath.Join(m.path, name)
-		var st unix.Stat_t
-		if unix.Fstat(child, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			err = o.mark(child, of)
-		}
-		_ = unix.Close(child)
-		if err != nil {
-			return err
-		}
+	defer unix.Close(child)
+	m.path = filepath.Join(m.path, name)
+	var st unix.Stat_t
+	if unix.Fstat(child, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
 	}
-	return nil
+	return o.mark(child, m)
 }
 
 // watched is the list of files that openings are told of. Safe for concurrent
@@ -450,6 +495,15 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 		busy++
 		go func() { ended <- outcome{id, o.markContainer(id, pid)} }() // there is room for all
 	}
+	again := func(id string) {
+		state[id] = unmarked
+		o.sensor.entered.remove(id)
+		for pid, of := range o.sensor.objects.running() {
+			if of == id {
+				try(id, pid)
+			}
+		}
+	}
 	before := o.sensor.objects.running() // each has its turn when there is room
 	next := func() {
 		for pid, id := range before {
@@ -469,7 +523,9 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			busy--
 			if _, lives := state[e.id]; !lives {
 				o.forget(e.id)
-			} else if state[e.id] = unmarked; e.ok {
+			} else if state[e.id] = unmarked; e.ok && o.sensor.objects.slotOf(e.id) != slots[e.id] {
+				again(e.id) // its rules changed meanwhile
+			} else if e.ok {
 				state[e.id] = done
 				o.sensor.entered.add(e.id)
 			}
@@ -478,13 +534,7 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 			if state[id] != done || o.sensor.objects.slotOf(id) == slots[id] {
 				continue
 			}
-			state[id] = unmarked
-			o.sensor.entered.remove(id)
-			for pid, of := range o.sensor.objects.running() {
-				if of == id {
-					try(id, pid)
-				}
-			}
+			again(id)
 		case ev := <-started:
 			id := ev.Container.ID
 			if ev.Kind == event.KindContainer {
@@ -499,6 +549,10 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 					_ = o.markReleaseAgents() // of hierarchies that are new; the old ones are marked
 				}
 				state[id] = unmarked
+			}
+			if state[id] == done && o.sensor.objects.slotOf(id) != slots[id] {
+				state[id] = unmarked // so many were renewed at a time that nobody told
+				o.sensor.entered.remove(id)
 			}
 			try(id, ev.Process.PID)
 		}
