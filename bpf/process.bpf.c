@@ -193,19 +193,26 @@ __noinline u64 act_of(void)
 	return digest_end(&d);
 }
 
-// passes_untold says of an execution that nothing is decided about whether it is
-// one that nothing came of before. What belongs to it is in the event's room.
-static __always_inline bool passes_untold(struct exec_event *e, struct work *work, struct who *w,
-					  struct task_struct *task, struct linux_binprm *bprm)
+// describe puts an execution together in its room, and notes which one it was that
+// made the process what it runs, also where something is decided about it: else what
+// such a program starts would pass for started by the one before it.
+static __always_inline void describe(struct exec_event *e, struct work *work, struct who *w,
+				     struct task_struct *task, struct linux_binprm *bprm)
 {
-	struct repeats *f;
-	struct counter *n;
-
 	bpf_probe_read_kernel(&e->path, sizeof(e->path) + sizeof(e->script) + sizeof(e->args), no_bytes);
 	fill_exec(e, work, w, task, bprm, OUTCOME_NONE, MECHANISM_NONE);
 	e->act = act_of();
 	if (w->proc)
 		w->proc->act = e->act;
+}
+
+// passes_untold says of an execution that nothing is decided about whether it is
+// one that nothing came of before.
+static __always_inline bool passes_untold(struct exec_event *e)
+{
+	struct repeats *f;
+	struct counter *n;
+
 	f = bpf_map_lookup_elem(&familiar, &e->act);
 	if (!f)
 		return false;
@@ -218,16 +225,9 @@ static __always_inline bool passes_untold(struct exec_event *e, struct work *wor
 
 // tell_exec sends an execution that nothing was decided about, unless it is
 // familiar.
-static __always_inline void tell_exec(struct work *work, struct who *w, struct task_struct *task,
-				      struct linux_binprm *bprm)
+static __always_inline void tell_exec(struct exec_event *e, struct work *work, struct who *w)
 {
-	struct exec_event *e;
-	u32 zero = 0;
-
-	e = bpf_map_lookup_elem(&exec_room, &zero);
-	if (!e)
-		return;
-	if (passes_untold(e, work, w, task, bprm) && work->owner == bpf_get_current_pid_tgid())
+	if (passes_untold(e) && work->owner == bpf_get_current_pid_tgid())
 		return;
 	if (w->proc)
 		w->proc->told = TOLD_NOW | TOLD_ONCE;
@@ -243,6 +243,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (void *)ctx->args[0];
 	struct linux_binprm *bprm = (void *)ctx->args[2];
 	struct who w = {};
+	struct exec_event *e;
 	struct work *work;
 	u32 zero = 0, tgid;
 	u8 outcome = OUTCOME_NONE, mechanism = MECHANISM_NONE;
@@ -266,7 +267,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		w.proc = bpf_map_lookup_elem(&procs, &tgid);
 	}
 	work = bpf_map_lookup_elem(&exec_work, &zero);
-	if (!work)
+	e = bpf_map_lookup_elem(&exec_room, &zero);
+	if (!work || !e)
 		return 0;
 	work->owner = self;
 	judge_exec(work, &w, task, bprm);
@@ -277,6 +279,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		if (w.slot->flags & SLOT_EXEC_RULES)
 			consider(work, w.slot, CONTROL_EXEC, 0);
 	}
+	describe(e, work, &w, task, bprm);
 	if (work->mode >= MODE_BLOCK) {
 		bpf_send_signal(SIGKILL);
 		outcome = OUTCOME_KILLED;
@@ -284,7 +287,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	} else if (work->mode == MODE_DETECT) {
 		outcome = OUTCOME_DETECTED;
 	} else {
-		tell_exec(work, &w, task, bprm);
+		tell_exec(e, work, &w);
 		return 0;
 	}
 	if (w.proc)

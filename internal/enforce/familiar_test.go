@@ -242,3 +242,34 @@ func TestKernelAFamiliarProcessThatChangesAWatchedFileIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// What a program starts that something was decided about is not what the one before it
+// started.
+func TestKernelWhatADetectedProgramStartsIsNotFamiliar(t *testing.T) {
+	needKernel(t)
+	sh, err := filepath.EvalSymlinks("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(sh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := filepath.Join(t.TempDir(), "dropped")
+	if err := os.WriteFile(dropped, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g := bored(newGuard(t))
+	tiny := program(t)
+	run := not(dropped)
+	run.Exec.Effect = event.EffectAlert
+	b := g.box(assign(t, g, run)).lived()
+	g.until(func() { b.run(tiny, "same") })
+	g.forget()
+	b.run(dropped, "-c", tiny+" same; :")
+	g.wait("the detected program", decided(b.id, event.ControlExec, event.Detected))
+	e := g.wait("what it started", ran(tiny, "same"))
+	if e.Process.ParentPath != dropped {
+		t.Errorf("started by %q, want %s", e.Process.ParentPath, dropped)
+	}
+}

@@ -44,7 +44,7 @@ type opens struct {
 type marked struct {
 	path    string // as containers name it; of a folder with a slash at its end
 	control uint8  // bpf.NoControl: it is only told
-	owner   string // as in markKey
+	owner   string // the container that it was found in; "": a file of the host
 	ruled   bool   // it is not told, unless a rule of policy says something about it
 }
 
