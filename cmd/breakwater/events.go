@@ -52,7 +52,7 @@ Without --server, on the server's own host, all agents are asked through it;
 	}
 	h.add(cmd)
 	cmd.Flags().StringVar(&where, "where", "", "a `condition` in CEL that events have to meet (default: all)")
-	cmd.Flags().BoolVar(&h.follow, "follow", false, "go on with what is seen from now on, until Ctrl-C")
+	cmd.Flags().BoolVar(&h.follow, "follow", false, "go on with what is seen from now on, until Ctrl-C; without --since nothing before")
 	return cmd
 }
 
@@ -68,7 +68,7 @@ type huntFlags struct {
 func (h *huntFlags) add(cmd *cobra.Command) {
 	h.client.add(cmd)
 	cmd.Flags().StringVar(&h.agent, "agent", "", "only this agent's, by its `id`")
-	cmd.Flags().StringVar(&h.since, "since", "", "how far back: 90m, 24h, 7d (default: all that is kept; with --follow nothing)")
+	cmd.Flags().StringVar(&h.since, "since", "", "how far back: 90m, 24h, 7d (default: all that is kept)")
 	cmd.Flags().IntVar(&h.limit, "limit", 0, "end after so many of each agent (default: none)")
 	cmd.Flags().BoolVar(&h.local, "local", false, "read the store of this host's agent, in the data folder")
 	cmd.Flags().StringVar(&h.format, "format", "table", "table or json (one event a line)")

@@ -153,7 +153,7 @@ func (a *Agent) lost() (sentences []string, err error) {
 	}
 	for _, k := range a.journal.Accounts() {
 		if k.Dropped > 0 {
-			sentences = append(sentences, fmt.Sprintf("%d %s events were not kept to look back at, because they came faster than they could be written; they were judged.", k.Dropped, k.Kind))
+			sentences = append(sentences, fmt.Sprintf("%d %s events were not kept to look back at, because they came faster than they could be written, or the disk was full; they were judged.", k.Dropped, k.Kind))
 		}
 	}
 	if a.opts.Uplink != nil {
