@@ -210,7 +210,10 @@ func doneBy(i store.Incident) string {
 	for _, r := range i.Responses {
 		word := "done"
 		if !r.Done {
-			word = "failed: " + r.Message
+			word = "failed"
+		}
+		if r.Message != "" {
+			word += ": " + r.Message
 		}
 		text += fmt.Sprintf("; %s %s", effectWord(r.Effect), word)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/breakwater-sec/breakwater/internal/event"
 	"github.com/breakwater-sec/breakwater/internal/store"
 )
 
@@ -66,5 +67,23 @@ cp /bin/busybox /tmp/d/wget && /tmp/d/wget -h
 	}
 	if _, errs, code := h.run("incidents", "show", "99999"); code == exitOK || !strings.Contains(errs, "99999") {
 		t.Errorf("%d %s", code, errs)
+	}
+}
+
+// TestResponsesAreToldWhole: also one that was carried out has something to say.
+func TestResponsesAreToldWhole(t *testing.T) {
+	inc := store.Incident{ID: 1}
+	inc.Responses = []event.Response{
+		{Effect: event.EffectThrottle, Done: true, Message: "On cgroup v1 this holds only while the host is short of memory."},
+		{Effect: event.EffectKill, Done: true}, {Effect: event.EffectStop, Message: "no engine"},
+	}
+	var out strings.Builder
+	if err := writeStory(&out, toldStory{Incidents: []store.Incident{inc}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"throttle done: On cgroup v1", "kill done; ", "stop failed: no engine"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
 	}
 }
