@@ -33,6 +33,15 @@ func cage(t *testing.T, id, root string) (pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), "/busybox", "sleep", "600")
+	cmd.SysProcAttr, cmd.Dir = &syscall.SysProcAttr{Chroot: root}, "/"
+	return enclose(t, id, cmd)
+}
+
+// enclose starts a program in a cgroup of a container's name.
+func enclose(t *testing.T, id string, cmd *exec.Cmd) (pid int) {
+	t.Helper()
+	testenv.NeedRoot(t)
 	hierarchy, err := sensor.DetectHierarchy()
 	if err != nil {
 		testenv.Missing(t, "a cgroup hierarchy: %v", err)
@@ -41,8 +50,6 @@ func cage(t *testing.T, id, root string) (pid int) {
 	if err := os.Mkdir(group, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "/busybox", "sleep", "600")
-	cmd.SysProcAttr, cmd.Dir = &syscall.SysProcAttr{Chroot: root}, "/"
 	if err := cmd.Start(); err != nil {
 		t.Fatal(errors.Join(err, os.Remove(group)))
 	}
@@ -131,5 +138,66 @@ func TestNoLinkLeadsOutOfTheContainer(t *testing.T) {
 	}
 	if len(m.Gaps) < 4 {
 		t.Errorf("what was not kept is not told: %q", m.Gaps)
+	}
+}
+
+// TestWhatIsNoFileIsNotOpened: a device acts when it is opened, and a container may
+// put one under the name of what it executed.
+func TestWhatIsNoFileIsNotOpened(t *testing.T) {
+	root := t.TempDir()
+	id := strings.Repeat("e52d", 16)
+	pid := cage(t, id, root)
+	kinds := map[string]uint32{"/pipe": syscall.S_IFIFO, "/device": syscall.S_IFCHR}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	for path, kind := range kinds {
+		if err := syscall.Mknod(root+path, kind|0o644, int(unix.Mkdev(1, 3))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.InotifyAddWatch(watch, root+path, unix.IN_OPEN); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, _ := open(t)
+	for path := range kinds {
+		inc := incident("x", time.Now())
+		inc.Key, inc.Container.ID = "same", id
+		inc.Event.Process = &event.Process{ID: "1-1", PID: pid}
+		inc.Event.Exec = &event.Exec{Path: path, Upper: true}
+		if err := s.Look(t.Context(), inc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := unix.Read(watch, make([]byte, 4096)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("they were opened: %d bytes of news (%v)", n, err)
+	}
+	if m, _ := contents(t, s, "same"); len(m.Dropped) != 0 || len(m.Gaps) < 2 {
+		t.Errorf("kept %v, missing %q", m.Dropped, m.Gaps)
+	}
+}
+
+// TestNothingIsReadByTheHostsRoot: who is on its way into a container still has the
+// root of the host.
+func TestNothingIsReadByTheHostsRoot(t *testing.T) {
+	id := strings.Repeat("e53d", 16)
+	pid := enclose(t, id, exec.CommandContext(t.Context(), "sleep", "600"))
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("of the host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := open(t)
+	inc := incident("x", time.Now())
+	inc.Key, inc.Container.ID = "same", id
+	inc.Event.Process = &event.Process{ID: "1-1", PID: pid}
+	inc.Event.Exec = &event.Exec{Path: secret, Upper: true}
+	inc.Event.File = &event.File{Path: secret, Write: true}
+	if err := errors.Join(s.Look(t.Context(), inc), s.Note(inc)); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := contents(t, s, "same"); len(m.Dropped) != 0 || len(m.Gaps) < 2 {
+		t.Errorf("kept %v, missing %q", m.Dropped, m.Gaps)
 	}
 }

@@ -287,6 +287,9 @@ func openInside(pid int, path string) (*os.File, error) {
 		return nil, err
 	}
 	defer unix.Close(root)
+	if hosts(root) {
+		return nil, errors.New("the process was on its way into the container, and had the host's root")
+	}
 	fd, err := unix.Openat2(root, strings.TrimPrefix(path, "/"), &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
@@ -307,6 +310,18 @@ func openInside(pid int, path string) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(again), path), nil
+}
+
+// hosts says whether a folder is the root of this agent, or of the host's first process.
+func hosts(root int) bool {
+	var here unix.Stat_t
+	if unix.Fstat(root, &here) != nil {
+		return true
+	}
+	return slices.ContainsFunc([]string{"/", "/proc/1/root"}, func(path string) bool {
+		var there unix.Stat_t
+		return unix.Stat(path, &there) == nil && here.Dev == there.Dev && here.Ino == there.Ino
+	})
 }
 
 // keep copies a file, within the bounds, under its hash.
