@@ -22,6 +22,18 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+// judge_move holds a folder that is to get another name against the rules about what
+// lies below it: it would pass by them under that name.
+static __always_inline void judge_move(struct work *work, struct who *w)
+{
+	u32 rule;
+
+	if (!(w->slot->flags & SLOT_FILE_RULES))
+		return;
+	if (rule_of(work, FILES_SLOT + w->slot_number, &rule) & FILE_HOLDS)
+		consider(work, w->slot, CONTROL_FILES, rule);
+}
+
 // address_of makes a number of a pointer: a function that the verifier looks at by
 // itself takes no others.
 static __always_inline u64 address_of(const void *p)
@@ -62,6 +74,8 @@ __noinline int change(u64 mounted, u64 entry, u32 act)
 	work->mode = MODE_OFF;
 	walk_entry(work, (struct vfsmount *)mounted, dentry, task);
 	judge_file(work, &w, true);
+	if (act == ACT_RENAME)
+		judge_move(work, &w);
 	outcome = outcome_of(work->mode);
 	if (outcome == OUTCOME_NONE && rule_of(work, 0, &rule) != VERDICT_ALLOW)
 		return 0; // nobody watches it

@@ -108,6 +108,7 @@ const (
 	FileReadOnly
 	FileDeniedAudited
 	FileReadOnlyAudited
+	FileHolds // a folder above what a rule speaks of
 )
 
 // Mechanisms, enum mechanism.

@@ -166,6 +166,7 @@ enum file_verdict {
 	FILE_READONLY = 2,
 	FILE_DENIED_AUDITED = 4,
 	FILE_READONLY_AUDITED = 8,
+	FILE_HOLDS = 16, // a folder above what a rule speaks of
 };
 
 // The last parts of watched paths, cut to eight bytes: asked for before a whole

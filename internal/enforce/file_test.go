@@ -382,6 +382,32 @@ func TestKernelFileRulesAboutNames(t *testing.T) {
 	}
 }
 
+// A folder above what rules speak of would take it out of them under another name.
+func TestKernelFileRulesAboutFoldersAbove(t *testing.T) {
+	needKernel(t)
+	g, b, dir := guardedFiles(t, event.EffectBlock)
+	for _, name := range []string{"secret", "config", ""} {
+		from, to := filepath.Join(dir, name), filepath.Clean(dir)+"-taken-"+name
+		r := b.act("rename %s %s", from, to)
+		if g.Objects().Tier1 {
+			if !stopped(r) {
+				t.Errorf("rename of %s: %+v\n%s", from, r, g.told())
+			}
+			continue
+		}
+		// There files keep what they were marked for.
+		if r := b.act("read %s", filepath.Join(to, strings.TrimPrefix("secret", name), "key")); name != "config" && !stopped(r) {
+			t.Errorf("read below %s: %+v\n%s", to, r, g.told())
+		}
+		if err := os.Rename(to, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := b.act("rename %s/free %s/other", dir, dir); r.code != 0 {
+		t.Errorf("another folder: %+v\n%s", r, g.told())
+	}
+}
+
 // A file that two containers know by different names is each one's by its own.
 func TestKernelFileRulesOfFilesThatAreShared(t *testing.T) {
 	needKernel(t)

@@ -1,6 +1,7 @@
 package enforce
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -68,7 +69,7 @@ func (p pattern) covers(target string, folder, deep bool) bool {
 // compilePaths flattens allow and deny lists so that the longest match in the
 // trie is the whole verdict: a deny beats an allow.
 func compilePaths(x policy.Exec) ([]pathEntry, []policy.PathRule, error) {
-	return flattenPaths([]pathList{{x.Deny, bpf.VerdictDeny}, {x.Allow, bpf.VerdictAllow}}, func(first, _ uint8) uint8 { return first })
+	return flattenPaths([]pathList{{x.Deny, bpf.VerdictDeny}, {x.Allow, bpf.VerdictAllow}}, nil, func(first, _ uint8) uint8 { return first })
 }
 
 // compileFiles flattens the lists of files, those of policies in audit mode that
@@ -78,7 +79,27 @@ func compileFiles(run policy.Run) ([]pathEntry, []policy.PathRule, error) {
 	if a := run.Audited; a != nil {
 		lists = append(lists, pathList{a.Files.Deny, bpf.FileDeniedAudited}, pathList{a.Files.ReadOnly, bpf.FileReadOnlyAudited})
 	}
-	return flattenPaths(lists, func(first, more uint8) uint8 { return first | more })
+	return flattenPaths(lists, above(slices.Concat(run.Files.Deny, run.Files.ReadOnly)), func(first, more uint8) uint8 { return first | more })
+}
+
+// above are the folders that what rules speak of lies in, up to the root, each with the
+// number of the first such rule: with another name of theirs it would pass by the rule.
+// A pattern that is wrong has none.
+func above(rules []policy.PathRule) map[string]uint16 {
+	folders := map[string]uint16{}
+	for i, r := range rules {
+		p, err := parsePattern(r.Pattern)
+		if err != nil || i >= 1<<16-2 {
+			continue
+		}
+		folder := path.Dir(p.path) // of a folder with its slash itself
+		for ; folder != "/"; folder = path.Dir(folder) {
+			if folders[folder] == 0 {
+				folders[folder] = uint16(i + 1)
+			}
+		}
+	}
+	return folders
 }
 
 // pathList is what is said about the files that patterns match.
@@ -88,8 +109,9 @@ type pathList struct {
 }
 
 // flattenPaths makes one verdict, of the lists in their order, for every pattern's files.
-// A verdict goes by the number of the first rule.
-func flattenPaths(lists []pathList, join func(first, more uint8) uint8) ([]pathEntry, []policy.PathRule, error) {
+// A verdict goes by the number of the first rule. Folders that hold what rules speak of
+// say so besides.
+func flattenPaths(lists []pathList, holds map[string]uint16, join func(first, more uint8) uint8) ([]pathEntry, []policy.PathRule, error) {
 	var names []policy.PathRule
 	var verdicts []uint8
 	for _, l := range lists {
@@ -108,6 +130,9 @@ func flattenPaths(lists []pathList, join func(first, more uint8) uint8) ([]pathE
 		}
 		patterns[i] = p
 		targets[p.path] = p.one
+	}
+	for folder := range holds {
+		targets[folder] = false // the entry in the folder that it lies in
 	}
 	verdict := func(target string, folder, deep bool) (verdict uint8, rule uint16) {
 		for i, p := range patterns {
@@ -128,6 +153,9 @@ func flattenPaths(lists []pathList, join func(first, more uint8) uint8) ([]pathE
 		if folder {
 			e.rule.Len = uint16(len(target))
 			e.rule.Deep, e.rule.DeepRule = verdict(target, true, true)
+		} else if rule := holds[target]; rule != 0 {
+			e.rule.One |= bpf.FileHolds
+			e.rule.OneRule = cmp.Or(e.rule.OneRule, rule)
 		}
 		entries = append(entries, e)
 	}

@@ -72,8 +72,8 @@ func (o *Objects) ruled(slot uint32) map[string]bool {
 	var key bpf.PathKey
 	var r bpf.PathRule
 	for it := o.Paths.Iterate(); it.Next(&key, &r); {
-		if key.Slot != bpf.FilesSlot+slot {
-			continue
+		if key.Slot != bpf.FilesSlot+slot || r.Len == 0 && r.One&^bpf.FileHolds == 0 {
+			continue // another's, or only on the way to what rules speak of
 		}
 		// A file's key ends in its NUL, a folder's does not.
 		path := string(key.Path[:min(int(key.Prefixlen/8)-4, len(key.Path))])

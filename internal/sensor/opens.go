@@ -550,7 +550,8 @@ func (o *opens) markers(ctx context.Context, started <-chan event.Event) {
 				}
 				state[id] = unmarked
 			}
-			if state[id] == done && o.sensor.objects.slotOf(id) != slots[id] {
+			var c bpf.Container
+			if state[id] == done && o.sensor.objects.container(ev.Container.CgroupID, &c) && c.Slot != slots[id] {
 				state[id] = unmarked // so many were renewed at a time that nobody told
 				o.sensor.entered.remove(id)
 			}
