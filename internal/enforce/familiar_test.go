@@ -255,7 +255,7 @@ func TestKernelWhatADetectedProgramStartsIsNotFamiliar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped := filepath.Join(t.TempDir(), "dropped")
+	dropped := filepath.Join(t.TempDir(), "sh") // busybox goes by its name
 	if err := os.WriteFile(dropped, content, 0o755); err != nil {
 		t.Fatal(err)
 	}
