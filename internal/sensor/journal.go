@@ -23,7 +23,8 @@ type journal struct {
 	mu   sync.Mutex
 	file *os.File
 	size int64
-	open int // events that nobody dealt with yet
+	open int  // events that nobody dealt with yet
+	torn bool // the last line has no end
 }
 
 // entry is a line of the file.
@@ -47,7 +48,7 @@ func openJournal(path string) (*journal, []event.Event, error) {
 		return nil, nil, errors.Join(fmt.Errorf("journal of openings: %w", err), file.Close())
 	}
 	left := readJournal(raw)
-	j := &journal{file: file, size: int64(len(raw)), open: len(left)}
+	j := &journal{file: file, size: int64(len(raw)), open: len(left), torn: len(raw) > 0 && raw[len(raw)-1] != '\n'}
 	if len(left) == 0 {
 		j.empty()
 	}
@@ -101,8 +102,15 @@ func (j *journal) write(e entry, more int) {
 	if err != nil || j.size+int64(len(line)) > maxJournal {
 		return
 	}
-	n, _ := j.file.Write(append(line, '\n')) // on a full disk it is in memory alone
+	line = append(line, '\n')
+	if j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, _ := j.file.Write(line) // on a full disk it is in memory alone
 	j.size += int64(n)
+	if n > 0 {
+		j.torn = n < len(line)
+	}
 }
 
 // dealt says that somebody dealt with one of the events.
@@ -121,7 +129,7 @@ func (j *journal) dealt() {
 // good.
 func (j *journal) empty() {
 	if j.size > 0 && j.file.Truncate(0) == nil {
-		j.size = 0
+		j.size, j.torn = 0, false
 	}
 }
 

@@ -74,6 +74,25 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 }
 
+// A line that was cut off, by a kill or a full disk, takes none behind it along.
+func TestJournalAfterATornLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "asked")
+	if err := os.WriteFile(path, []byte(`{"event":{"key":"a"}}`+"\n"+`{"event":{"ke`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, left, err := openJournal(path)
+	if err != nil || len(left) != 1 {
+		t.Fatalf("%v %v", left, err)
+	}
+	j.keep(event.Event{Key: "b"})
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, left, err = openJournal(path); err != nil || len(left) != 2 || left[1].Key != "b" {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
 func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"event":{"key":"a","kind":"file_open","decision":{"outcome":"prevented"}}}` + "\n" + `{"answered":"a"}` + "\n{"))
 	f.Add([]byte("null\n{}\n\x00"))
