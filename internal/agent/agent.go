@@ -130,6 +130,7 @@ type Agent struct {
 	promotions *promotions                   // what of it is enforced
 	brought    atomic.Pointer[detect.Engine] // detections that intelligence brought; they alert only
 	excepted   *excepted
+	looks      looks // at processes that are to be ended
 	stories    *story.Keeper
 	journal    *journal.Journal
 	evidence   *evidence.Store
@@ -185,7 +186,7 @@ func New(opts Options) (*Agent, error) {
 		fetched:  make(chan struct{}),
 		ready:    make(chan struct{}),
 		toKeep:   make(chan func(context.Context) error, maxToKeep),
-		problems: map[string]string{},
+		problems: map[string]string{}, looks: make(looks, 8),
 		detector: detect.NewEngine(opts.Rules), indicators: &indicators{}, promotions: &promotions{},
 	}
 	a.resources, err = openResources(opts.Data)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,7 +66,39 @@ func (a *Agent) look(ctx context.Context, inc event.Incident) {
 		a.keepLater(func(ctx context.Context) error { return a.evidence.Look(ctx, inc) })
 		return
 	}
-	a.evidenceProblem(errors.Join(haltProcess(inc.Event.Process), a.evidence.Look(ctx, inc)))
+	halted := haltProcess(inc.Event.Process)
+	a.evidenceProblem(errors.Join(halted, a.looks.within(lookWait, func() error { return a.evidence.Look(ctx, inc) })))
+}
+
+// lookWait is how long a process that is to be ended waits, halted, to be looked at:
+// what it started runs on meanwhile, and a container that serves its own file
+// systems can make a look last for ever.
+const lookWait = 2 * time.Second
+
+// looks lets so many at a time go on after nobody waits for them any more.
+type looks chan struct{}
+
+// within does something and waits so long for it. What takes longer goes on by
+// itself, as long as there is room.
+func (l looks) within(wait time.Duration, do func() error) error {
+	select {
+	case l <- struct{}{}:
+	default:
+		return fmt.Errorf("%d looks at processes do not come to an end: what the agent ends is not looked at before", cap(l))
+	}
+	done := make(chan error, 1)
+	go func() { // it ends with what it does, and whoever may wait reads one answer
+		done <- do()
+		<-l
+	}()
+	patience := time.NewTimer(wait)
+	defer patience.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-patience.C:
+		return fmt.Errorf("a process was ended before it was looked at: that took longer than %v", wait)
+	}
 }
 
 // killsProcess says whether respond is going to end the incident's process.
