@@ -32,15 +32,17 @@ func Tactic(technique string) string {
 		return "defense evasion"
 	case "T1003", "T1040", "T1110", "T1528", "T1552", "T1555", "T1556", "T1557", "T1649":
 		return "credential access"
-	case "T1033", "T1046", "T1082", "T1083", "T1613":
+	case "T1018", "T1033", "T1046", "T1082", "T1083", "T1613":
 		return "discovery"
 	case "T1021":
 		return "lateral movement"
-	case "T1071", "T1095", "T1105", "T1571", "T1572":
+	case "T1005":
+		return "collection"
+	case "T1071", "T1095", "T1105", "T1568", "T1571", "T1572":
 		return "command and control"
 	case "T1048", "T1567":
 		return "exfiltration"
-	case "T1485", "T1496", "T1529", "T1561":
+	case "T1485", "T1496", "T1498", "T1499", "T1529", "T1561", "T1565":
 		return "impact"
 	}
 	return ""
