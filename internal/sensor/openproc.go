@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/breakwater-sec/breakwater/bpf"
 	"golang.org/x/sys/unix"
@@ -34,12 +35,26 @@ func groupOf(tid int) int {
 // (proc_pid_syscall(5)) whether it opens for writing. sure is false for calls
 // whose flags are in memory, which may have changed, or that are not known.
 func opensForWriting(tid int) (write, sure bool) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", tid))
-	if err != nil {
-		return true, false
+	path := fmt.Sprintf("/proc/%d/syscall", tid)
+	for range askedToSleep {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return true, false
+		}
+		if !isRunning(raw) {
+			return writes(string(raw), runtime.GOARCH)
+		}
+		time.Sleep(100 * time.Microsecond)
 	}
-	return writes(string(raw), runtime.GOARCH)
+	return true, false
 }
+
+// askedToSleep is how often a thread is looked at that asked for an opening and has
+// not come to wait for the answer yet: for some ten milliseconds.
+const askedToSleep = 100
+
+// isRunning: the kernel shows no registers of a thread that runs.
+func isRunning(call []byte) bool { return strings.HasPrefix(string(call), "running") }
 
 // writes parses the call's number and arguments. Numbers that mean an opening in
 // one of amd64's two tables mean none in the other.
