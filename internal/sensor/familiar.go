@@ -166,7 +166,7 @@ func (s *Sensor) stranger(pid int) (p event.Process, found bool) {
 // nothing is.
 func (s *Sensor) lately(pid int) event.Process {
 	p := s.tree.byPID(pid)
-	if stranger, found := s.stranger(pid); found && (p.ID == "" || stranger.Started.After(p.Started)) {
+	if stranger, found := s.stranger(pid); found && (p.ID == "" || p.Path == "" || stranger.Started.After(p.Started)) {
 		return stranger
 	}
 	return p
