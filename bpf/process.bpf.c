@@ -297,22 +297,17 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-// forget ends what is known of a process; false: nobody was told of it. What it
-// ran is kept for a while, for events that come late.
+// forget ends what is known of a process; false: another thread was quicker. Two
+// that end at once both find that no other one is left.
 static __always_inline bool forget(struct proc *p, u32 tgid)
 {
-	struct stranger u = {};
-	bool told = true;
+	struct stranger u = {.start = p->start, .act = p->act};
 
-	if (p) {
-		told = p->told & TOLD_ONCE;
-		u.start = p->start;
-		u.act = p->act;
-	}
-	bpf_map_delete_elem(&procs, &tgid);
-	if (p && !told)
+	if (bpf_map_delete_elem(&procs, &tgid))
+		return false;
+	if (!(p->told & TOLD_ONCE)) // kept for a while, for events that come late
 		bpf_map_update_elem(&strangers, &tgid, &u, BPF_ANY);
-	return told;
+	return true;
 }
 
 SEC("raw_tp/sched_process_exit")
@@ -322,14 +317,17 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct exit_event *e;
 	struct who w = {};
 	struct counter *n;
+	struct proc p;
 
-	if (!find_me(&w, task))
+	if (!find_me(&w, task) || !w.proc)
 		return 0;
 	if (READ(task, signal, live.counter) > 0)
 		return 0; // other threads go on
-	if (w.proc)
-		died(w.container, w.proc);
-	if (!forget(w.proc, READ(task, tgid))) {
+	p = *w.proc;
+	if (!forget(&p, READ(task, tgid)))
+		return 0;
+	died(w.container, &p);
+	if (!(p.told & TOLD_ONCE)) {
 		n = counter_of(KIND_EXIT, OUTCOME_NONE);
 		if (n)
 			n->repeated++;

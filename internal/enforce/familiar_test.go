@@ -113,6 +113,36 @@ func TestKernelFamiliarExecutionsAreCounted(t *testing.T) {
 	g.wait("the familiar execution, after the rules changed", ran(tiny, "same"))
 }
 
+// Of threads that end at once each may find itself the last: the end is told once.
+func TestKernelAProcessEndsOnce(t *testing.T) {
+	g := newGuard(t)
+	b := g.box()
+	for range 40 {
+		b.act("nothing") // the test's own binary, which has several threads
+	}
+	b.run(program(t), "last")
+	last := g.wait("the last process", func(e event.Event) bool {
+		return e.Kind == event.KindExec && len(e.Process.Args) == 2 && e.Process.Args[1] == "last"
+	})
+	g.wait("its end", func(e event.Event) bool { return e.Kind == event.KindExit && e.Process.ID == last.Process.ID })
+	ends := map[string]int{}
+	g.mu.Lock()
+	for _, e := range g.events {
+		if e.Kind == event.KindExit {
+			ends[e.Process.ID]++
+		}
+	}
+	g.mu.Unlock()
+	if len(ends) != 41 {
+		t.Errorf("%d processes ended, of 41", len(ends))
+	}
+	for id, n := range ends {
+		if n != 1 {
+			t.Errorf("process %s ended %d times", id, n)
+		}
+	}
+}
+
 func TestKernelFamiliarExecutionsAreJudged(t *testing.T) {
 	needKernel(t)
 	g := bored(newGuard(t))
