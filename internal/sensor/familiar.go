@@ -3,7 +3,6 @@ package sensor
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"sync"
 
 	"github.com/breakwater-sec/breakwater/bpf"
@@ -123,15 +122,11 @@ func (f *familiar) leave(digest uint64) {
 func (o *Objects) rekey() error {
 	var secret [16]byte
 	_, _ = rand.Read(secret[:]) // never fails (crypto/rand)
-	o.settings.Lock()
-	defer o.settings.Unlock()
-	var c bpf.Config
-	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	c.Secret = [2]uint64{binary.NativeEndian.Uint64(secret[:8]), binary.NativeEndian.Uint64(secret[8:])}
-	if err := o.Settings.Put(uint32(0), c); err != nil {
-		return fmt.Errorf("settings: %w", err)
+	err := o.set(func(c *bpf.Config) {
+		c.Secret = [2]uint64{binary.NativeEndian.Uint64(secret[:8]), binary.NativeEndian.Uint64(secret[8:])}
+	})
+	if err != nil {
+		return err
 	}
 	return empty(o.Familiar)
 }

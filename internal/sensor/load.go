@@ -301,31 +301,26 @@ func (o *Objects) configure(mountNS uint64, under string) error {
 			return err
 		}
 	}
-	var c bpf.Config
-	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	c.HostMntns = mountNS
-	c.Subsys = int32(o.Hierarchy.Subsystem)
-	c.Hierarchy = uint32(o.Hierarchy.ID)
-	c.RealOffset = wallOffset()
-	c.Flags &= bpf.ConfigFiles // of an earlier agent's policies, which are in force
-	if o.Quiet {
-		c.Flags |= bpf.ConfigLoader
-	}
-	c.Under = 0
+	below := uint64(0)
 	if under != "" {
-		id, err := CgroupID(under)
-		if err != nil {
+		var err error
+		if below, err = CgroupID(under); err != nil {
 			return err
 		}
-		c.Under = id
 	}
-	if err := o.Settings.Put(uint32(0), c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	if !o.Fresh {
-		return nil
+	err := o.set(func(c *bpf.Config) {
+		c.HostMntns = mountNS
+		c.Subsys = int32(o.Hierarchy.Subsystem)
+		c.Hierarchy = uint32(o.Hierarchy.ID)
+		c.RealOffset = wallOffset()
+		c.Flags &= bpf.ConfigFiles // of an earlier agent's policies, which are in force
+		if o.Quiet {
+			c.Flags |= bpf.ConfigLoader
+		}
+		c.Under = below
+	})
+	if err != nil || !o.Fresh {
+		return err
 	}
 	return o.Slots.Put(uint32(0), AlwaysOn())
 }
@@ -363,42 +358,36 @@ func AlwaysOn() bpf.Slot {
 	return s
 }
 
-// SyncClock tells the programs where the wall clock stands. Call it now and
-// then: the kernel's other clocks do not follow every correction.
-func (o *Objects) SyncClock() error {
+// set changes the programs' settings, of which one write replaces all.
+func (o *Objects) set(change func(*bpf.Config)) error {
 	o.settings.Lock()
 	defer o.settings.Unlock()
 	var c bpf.Config
 	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	c.RealOffset = wallOffset()
-	return o.Settings.Put(uint32(0), c)
+	change(&c)
+	if err := o.Settings.Put(uint32(0), c); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
+}
+
+// SyncClock tells the programs where the wall clock stands. Call it now and
+// then: the kernel's other clocks do not follow every correction.
+func (o *Objects) SyncClock() error {
+	return o.set(func(c *bpf.Config) { c.RealOffset = wallOffset() })
 }
 
 // SetFileRules tells the programs that some policy has rules about files: without
 // any they look no further into openings.
 func (o *Objects) SetFileRules() error {
-	o.settings.Lock()
-	defer o.settings.Unlock()
-	var c bpf.Config
-	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	c.Flags |= bpf.ConfigFiles
-	return o.Settings.Put(uint32(0), c)
+	return o.set(func(c *bpf.Config) { c.Flags |= bpf.ConfigFiles })
 }
 
 // SetDefaultSlot names the slot of containers that nothing was assigned to.
 func (o *Objects) SetDefaultSlot(slot uint32) error {
-	o.settings.Lock()
-	defer o.settings.Unlock()
-	var c bpf.Config
-	if err := o.Settings.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	c.DefaultSlot = slot
-	return o.Settings.Put(uint32(0), c)
+	return o.set(func(c *bpf.Config) { c.DefaultSlot = slot })
 }
 
 // Settle removes what another version of the programs left pinned, once the
